@@ -1,0 +1,11 @@
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace hetsp::bindings {
+
+void register_errors(nanobind::module_& m);
+void register_planner(nanobind::module_& m);
+void register_sequence_parallel(nanobind::module_& m);
+
+}  // namespace hetsp::bindings

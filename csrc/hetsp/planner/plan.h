@@ -1,0 +1,73 @@
+// The plan of a training step: which ranks share each sequence, micro-batch by micro-batch. Plain data that moves no
+// bytes; made on one rank, broadcast, and checked by all (plan_check.h).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "hetsp/base/strong_index.h"
+
+namespace hetsp::planner {
+
+// One document of the step. Cost is counted in visible pairs, not in tokens squared: windows and trees are plannable.
+struct Sequence {
+  std::int64_t tokens = 0;
+  std::int64_t visible_pairs = 0;  // (query, key) pairs under its mask; causal: tokens (tokens + 1) / 2
+  double fixed_cost = 0.0;         // seconds, once per sequence on each of its ranks
+};
+
+// How a group's ranks share the attention of its sequences. ring_degree * head_degree = number of ranks.
+struct Strategy {
+  std::int32_t head_degree = 1;  // ranks that split the heads (Ulysses, arXiv 2309.14509)
+  std::int32_t ring_degree = 1;  // ranks that split the tokens (ring attention, arXiv 2310.01889)
+  bool gather_kv = false;        // all-gather keys and values instead of passing them round the ring
+  friend bool operator==(const Strategy&, const Strategy&) = default;
+};
+
+enum class Activations { keep, offload, recompute };
+
+// How the tokens of each sequence are cut over the group's ranks; sequence_parallel/layout.h turns it into ranges.
+enum class Cut {
+  whole,       // one rank
+  contiguous,  // G equal runs
+  zigzag,      // 2G equal chunks, rank i holds chunks i and 2G-1-i: equal causal areas
+  balanced     // G runs of equal causal area
+};
+
+// Ranks that share the same sequences for one micro-batch. A rank may be in several groups of one micro-batch.
+struct Group {
+  std::vector<SequenceIndex> sequences;
+  std::vector<Rank> ranks;  // distinct; the order is the order of the ring
+  Strategy strategy;
+  Cut cut = Cut::whole;
+  Activations activations = Activations::keep;
+};
+
+struct MicroBatch {
+  std::vector<Group> groups;
+};
+
+// Where ranks wait for each other, and so what the makespan is:
+enum class Synchronisation {
+  layer,        // every layer (sharded parameters): sum over micro-batches of the slowest rank; equal counts on every rank
+  micro_batch,  // after every micro-batch: the same sum
+  step          // once (replicated parameters): the slowest rank's sum over its micro-batches
+};
+
+struct Plan {
+  std::int32_t ranks = 0;
+  std::vector<Sequence> sequences;       // the workload, in the caller's order
+  std::vector<MicroBatch> micro_batches;
+  Synchronisation synchronisation = Synchronisation::step;
+  std::string strategy;                  // the name it was made under
+  std::vector<double> rank_seconds;      // [ranks] predicted, summed over a rank's groups
+  double makespan = 0.0;                 // seconds, predicted
+  double lower_bound = 0.0;              // seconds; no plan under this cost model is faster
+  [[nodiscard]] double gap() const { return lower_bound > 0.0 ? makespan / lower_bound - 1.0 : 0.0; }
+};
+
+// 64-bit FNV-1a over every field that an executing rank depends on (not the predicted times).
+[[nodiscard]] std::uint64_t digest(const Plan& plan);
+
+}  // namespace hetsp::planner
