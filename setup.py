@@ -37,7 +37,9 @@ class CMakeBuild(build_ext):
     def run(self) -> None:
         include = torch_include()
         if include is None:
-            raise SystemExit("hetsp_ext: torch>=2.10 is needed to build: pip install torch, then pip install --no-build-isolation .")
+            raise SystemExit(
+                "hetsp_ext: building needs torch>=2.10: pip install torch, then pip install --no-build-isolation ."
+            )
         import nanobind
 
         build = Path(os.environ.get("HETSP_BUILD_DIR", ROOT / "build")).resolve()

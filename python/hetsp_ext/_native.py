@@ -1,11 +1,12 @@
 """Loads the two native modules: `_core` (objects) and `_torch_ops` (torch.ops.hetsp), each beside this file."""
 
+import importlib
 from pathlib import Path
 
 import torch
 
 try:
-    from . import _core as core
+    core = importlib.import_module("hetsp_ext._core")  # by name: the checks must not need the built module
 except ImportError as error:
     raise ImportError(
         f"hetsp_ext's native module is missing or does not load ({error}); build it with: pip install --no-build-isolation -e ."

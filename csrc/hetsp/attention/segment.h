@@ -28,7 +28,8 @@ struct RowRange {
 
 // Keys of `segment` that query row `row` sees: always one run, so a mask never needs a bit per pair.
 constexpr RowRange visible_keys(const Segment& segment, std::int64_t row) {
-  const std::int64_t shift = segment.q_pos0 + (row - segment.q_begin) - segment.k_pos0 + segment.k_begin;  // key row at distance 0
+  const std::int64_t shift =
+      segment.q_pos0 + (row - segment.q_begin) - segment.k_pos0 + segment.k_begin;  // key row at distance 0
   std::int64_t begin = segment.k_begin, end = segment.k_end;
   if (segment.left >= 0 && shift - segment.left > begin) begin = shift - segment.left;
   if (segment.right >= 0 && shift + segment.right + 1 < end) end = shift + segment.right + 1;
@@ -37,7 +38,8 @@ constexpr RowRange visible_keys(const Segment& segment, std::int64_t row) {
 
 // Query rows of `segment` that see key row `key`: also one run.
 constexpr RowRange visible_queries(const Segment& segment, std::int64_t key) {
-  const std::int64_t shift = segment.k_pos0 + (key - segment.k_begin) - segment.q_pos0 + segment.q_begin;  // query row at distance 0
+  const std::int64_t shift =
+      segment.k_pos0 + (key - segment.k_begin) - segment.q_pos0 + segment.q_begin;  // query row at distance 0
   std::int64_t begin = segment.q_begin, end = segment.q_end;
   if (segment.right >= 0 && shift - segment.right > begin) begin = shift - segment.right;
   if (segment.left >= 0 && shift + segment.left + 1 < end) end = shift + segment.left + 1;

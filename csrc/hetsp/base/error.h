@@ -36,13 +36,15 @@ std::string concat(const Parts&... parts) {
 // Throws InvalidArgument with the concatenated parts unless `ok`. The parts are formatted on failure only.
 template <class... Parts>
 void require(bool ok, const Parts&... parts) {
-  if (!ok) [[unlikely]] throw InvalidArgument(concat(parts...));
+  if (!ok) [[unlikely]]
+    throw InvalidArgument(concat(parts...));
 }
 
 // Throws BrokenInvariant with the concatenated parts unless `ok`.
 template <class... Parts>
 void invariant(bool ok, const Parts&... parts) {
-  if (!ok) [[unlikely]] throw BrokenInvariant(concat("hetsp broke an invariant of its own: ", parts...));
+  if (!ok) [[unlikely]]
+    throw BrokenInvariant(concat("hetsp broke an invariant of its own: ", parts...));
 }
 
 }  // namespace hetsp

@@ -17,7 +17,9 @@ bool visible(const Segment& s, std::int64_t row, std::int64_t key) {
 
 TEST(runs_match_the_definition_pair_by_pair) {
   std::mt19937 random(7);
-  const auto pick = [&](std::int64_t low, std::int64_t high) { return std::uniform_int_distribution<std::int64_t>(low, high)(random); };
+  const auto pick = [&](std::int64_t low, std::int64_t high) {
+    return std::uniform_int_distribution<std::int64_t>(low, high)(random);
+  };
   for (int round = 0; round < 2000; ++round) {
     check::context() = "round " + std::to_string(round) + " of seed 7";
     Segment s{};

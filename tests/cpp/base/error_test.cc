@@ -6,7 +6,8 @@ using namespace hetsp;
 
 TEST(require_passes_and_throws) {
   require(true, "unused");
-  CHECK_THROWS(InvalidArgument, "ranks is 0, must be at least 1", (require(false, "ranks is ", 0, ", must be at least ", 1), 0));
+  CHECK_THROWS(InvalidArgument, "ranks is 0, must be at least 1",
+               (require(false, "ranks is ", 0, ", must be at least ", 1), 0));
 }
 
 TEST(kinds_are_distinguishable) {

@@ -24,9 +24,12 @@ TEST(every_item_once) {
 
 TEST(exception_reaches_caller_and_pool_survives) {
   ThreadPool pool(3);
-  CHECK_THROWS(std::runtime_error, "item 7", (for_each_item(pool, 20, [](std::int64_t item, int) {
-                 if (item == 7) throw std::runtime_error("item 7");
-               }), 0));
+  CHECK_THROWS(std::runtime_error, "item 7",
+               (for_each_item(pool, 20,
+                              [](std::int64_t item, int) {
+                                if (item == 7) throw std::runtime_error("item 7");
+                              }),
+                0));
   int ran = 0;
   pool.run(1, [&](int) { ++ran; });
   CHECK_EQ(ran, 1);

@@ -82,33 +82,33 @@ inline int run(int argc, char** argv) {
 
 }  // namespace check
 
-#define TEST(name)                                                   \
-  static void test_##name();                                         \
+#define TEST(name)                                                      \
+  static void test_##name();                                            \
   static const check::Registration register_##name(#name, test_##name); \
   static void test_##name()
-#define CHECK(condition) \
-  do {                   \
+#define CHECK(condition)                                                        \
+  do {                                                                          \
     if (!(condition)) check::fail(__FILE__, __LINE__, "CHECK(" #condition ")"); \
   } while (false)
-#define CHECK_EQ(a, b)                                                                \
-  do {                                                                                \
-    const auto check_a = (a);                                                         \
-    const auto check_b = (b);                                                         \
-    if (!(check_a == check_b)) {                                                      \
-      std::ostringstream check_text;                                                  \
-      check_text << #a " == " #b ": " << check_a << " against " << check_b;           \
-      check::fail(__FILE__, __LINE__, check_text.str());                              \
-    }                                                                                 \
+#define CHECK_EQ(a, b)                                                      \
+  do {                                                                      \
+    const auto check_a = (a);                                               \
+    const auto check_b = (b);                                               \
+    if (!(check_a == check_b)) {                                            \
+      std::ostringstream check_text;                                        \
+      check_text << #a " == " #b ": " << check_a << " against " << check_b; \
+      check::fail(__FILE__, __LINE__, check_text.str());                    \
+    }                                                                       \
   } while (false)
-#define CHECK_NEAR(a, b, tolerance)                                                                          \
-  do {                                                                                                       \
-    const double check_a = (a), check_b = (b);                                                               \
-    if (!(check_a == check_b || std::abs(check_a - check_b) <= (tolerance))) {                               \
-      std::ostringstream check_text;                                                                         \
-      check_text.precision(17);                                                                              \
+#define CHECK_NEAR(a, b, tolerance)                                                                         \
+  do {                                                                                                      \
+    const double check_a = (a), check_b = (b);                                                              \
+    if (!(check_a == check_b || std::abs(check_a - check_b) <= (tolerance))) {                              \
+      std::ostringstream check_text;                                                                        \
+      check_text.precision(17);                                                                             \
       check_text << #a " near " #b ": " << check_a << " against " << check_b << " (" << (tolerance) << ")"; \
-      check::fail(__FILE__, __LINE__, check_text.str());                                                     \
-    }                                                                                                        \
+      check::fail(__FILE__, __LINE__, check_text.str());                                                    \
+    }                                                                                                       \
   } while (false)
 #define CHECK_THROWS(exception, part, call) check::throws<exception>(__FILE__, __LINE__, part, [&] { (void)(call); })
 #define TEST_MAIN() \
