@@ -3,4 +3,5 @@
 
 NB_MODULE(_core, m) {
   hetsp::bindings::register_errors(m);
+  hetsp::bindings::register_sequence_parallel(m);
 }

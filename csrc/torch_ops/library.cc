@@ -2,6 +2,4 @@
 // autograd and autocast are Python (hetsp_ext/attention).
 #include <torch/csrc/stable/library.h>
 
-STABLE_TORCH_LIBRARY(hetsp, m) {
-  m.def("cuda_info() -> int[]");
-}
+STABLE_TORCH_LIBRARY(hetsp, m) { m.def("cuda_info() -> int[]"); }
