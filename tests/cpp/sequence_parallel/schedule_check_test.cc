@@ -99,7 +99,7 @@ TEST(a_wrong_position_is_found) {
 }
 
 TEST(a_lost_send_is_found) {
-  must_find("waits for ever", [](auto& schedules) {
+  must_find("is stuck at step", [](auto& schedules) {
     auto& steps = schedules[0].forward;
     steps[0].kind = StepKind::recv;  // two receives face each other
   });
