@@ -2,6 +2,17 @@
 
 from . import _native as _native
 from . import errors
+from .documents import FolderSource, SequenceSource, StepSequences, standard_library
+from .loss import chunked_cross_entropy, token_mean
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "errors"]
+__all__ = [
+    "FolderSource",
+    "SequenceSource",
+    "StepSequences",
+    "__version__",
+    "chunked_cross_entropy",
+    "errors",
+    "standard_library",
+    "token_mean",
+]

@@ -1,0 +1,23 @@
+"""`hetsp doctor`: what this machine offers, and why a thing is absent."""
+
+import argparse
+import json
+
+from ..doctor import as_records, examine
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subparsers.add_parser("doctor", help="what this machine offers, and why a thing is absent", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="one JSON object a line: name, present, detail")
+
+
+def run(args: argparse.Namespace) -> int:
+    findings = examine()
+    if args.json:
+        for record in as_records(findings):
+            print(json.dumps(record))
+        return 0
+    width = max(len(finding.name) for finding in findings)
+    for finding in findings:
+        print(f"{'+' if finding.present else '-'} {finding.name:<{width}}  {finding.detail}")
+    return 0

@@ -1,0 +1,66 @@
+"""The command line: one line for a wrong request, exit status 2, never a traceback."""
+
+import subprocess
+import sys
+import types
+
+import pytest
+
+import hetsp_ext
+from hetsp_ext import cli
+from hetsp_ext.errors import HetspError, PlanInfeasible
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"hetsp_ext {hetsp_ext.__version__}\n"
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    assert "doctor" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [[], ["trian"], ["doctor", "--colour"]])
+def test_a_wrong_request_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 2
+    captured = capsys.readouterr()
+    assert not captured.out
+    assert "error:" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "line"),
+    [
+        (PlanInfeasible("sequence 3 of 9 tokens\n needs more"), 2, "hetsp doctor: error: sequence 3 of 9 tokens needs more\n"),
+        (HetspError("of any kind"), 2, "hetsp doctor: error: of any kind\n"),
+        (KeyboardInterrupt(), 130, "hetsp doctor: interrupted\n"),
+    ],
+)
+def test_failures_become_one_line(
+    failure: BaseException, status: int, line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(args: object) -> int:
+        raise failure
+
+    monkeypatch.setattr("hetsp_ext.cli.doctor.run", run)
+    assert cli.main(["doctor"]) == status
+    captured = capsys.readouterr()
+    assert captured.err == line
+    assert not captured.out
+
+
+def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(args: types.SimpleNamespace) -> int:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("hetsp_ext.cli.doctor.run", run)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["doctor"])
+
+
+def test_the_module_runs_as_the_command() -> None:
+    run = subprocess.run([sys.executable, "-m", "hetsp_ext", "--version"], capture_output=True, text=True, check=True)
+    assert run.stdout == f"hetsp_ext {hetsp_ext.__version__}\n"
