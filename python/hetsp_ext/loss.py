@@ -108,7 +108,7 @@ def chunked_cross_entropy(
 def _check(hidden: Tensor, weight: Tensor, labels: Tensor, chunk_tokens: int, bias: Tensor | None) -> None:
     if hidden.dim() < 1 or weight.dim() != 2 or hidden.shape[-1] != weight.shape[1]:
         raise InvalidArgument(
-            f"hidden {tuple(hidden.shape)} does not fit weight {tuple(weight.shape)}: [..., features] and [vocabulary, features]"
+            f"hidden {tuple(hidden.shape)} does not fit weight {tuple(weight.shape)}: need [..., n] and [vocabulary, n]"
         )
     if not hidden.is_floating_point():
         raise InvalidArgument(f"hidden is {hidden.dtype}; a floating-point dtype is needed")

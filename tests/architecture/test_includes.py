@@ -1,0 +1,131 @@
+"""Who may include whom in csrc: the rooms of docs/architecture.md, as a table that is checked."""
+
+from pathlib import PurePosixPath
+
+import pytest
+
+from tests.architecture.tree import files, includes, read, without_comments
+
+# Room -> what its files may include beside their own room: rooms, or single headers. Add a row with the room, and to a row
+# only with a reason; the table must stay free of cycles.
+ROOMS = {
+    "base": (),
+    "device": ("base",),
+    "attention": ("base", "device"),
+    "planner": ("base",),
+    # The coverage proof of a schedule runs on the very segments that the kernels take, so that type alone is shared.
+    "sequence_parallel": ("base", "planner", "attention/segment.h"),
+}
+# The edges, where torch (its stable ABI only) and Python live: rooms or headers of the core, folders of foreign headers.
+EDGES = {
+    "torch_ops": (("base", "device", "attention"), ("torch/csrc/stable/", "torch/headeronly/")),
+    "bindings": (("base", "planner", "sequence_parallel", "attention/segment.h"), ("nanobind/",)),
+}
+# ".h" headers that belong to the compiler or the system, not to a foreign library.
+SYSTEM = {"<immintrin.h>", "<cpuid.h>", "<pthread.h>", "<sched.h>", "<unistd.h>"}
+CUDA = ("cuda_", "cuda.h", "cooperative_groups", "cub/", "mma.h")
+
+
+def is_cuda(path: str) -> bool:
+    return path.endswith((".cu", ".cuh"))
+
+
+def in_rooms(name: str, rooms: tuple[str, ...]) -> bool:
+    return any(name == f"hetsp/{room}" or name.startswith(f"hetsp/{room}/") for room in rooms)
+
+
+def violations(path: str, text: str) -> list[str]:
+    """Includes of one file of csrc that its place does not allow; `path` starts with csrc/."""
+    parts = PurePosixPath(path).parts
+    core = parts[1] == "hetsp"
+    own = parts[2] if core else parts[1]
+    if own not in (ROOMS if core else EDGES):
+        return [f"{path}: {own} has no row in tests/architecture/test_includes.py: say what it may include, and why"]
+    rooms, foreign = (ROOMS[own], ()) if core else EDGES[own]
+    home = f"hetsp/{own}/" if core else f"{own}/"
+
+    found = []
+    for include in includes(without_comments(text)):
+        name = include.strip('<>"')
+        if name.startswith(CUDA):
+            if not is_cuda(path):
+                found.append(f"{path}: {include} belongs in .cu and .cuh files only")
+        elif include.startswith('"'):
+            if not name.startswith(home) and not in_rooms(name, rooms):
+                found.append(f"{path}: {include} is not among what {own} may include: {', '.join(rooms) or 'nothing'}")
+        elif ("/" in name or name.endswith(".h")) and include not in SYSTEM and not name.startswith(foreign):
+            allowed = ", ".join(foreign) or "the standard library only"
+            found.append(f"{path}: {include} is a foreign header; {own} may include {allowed}")
+    return found
+
+
+def test_every_include_is_allowed():
+    sources = files("csrc/", ".cc", ".h", ".cu", ".cuh")
+    assert [problem for path in sources for problem in violations(path, read(path))] == []
+
+
+def test_the_table_has_no_cycle():
+    state: dict[str, str] = {}
+
+    def visit(room: str) -> None:
+        assert state.get(room) != "open", f"{room} includes itself through other rooms"
+        if state.get(room) == "done":
+            return
+        state[room] = "open"
+        for other in ROOMS[room]:
+            visit(other.partition("/")[0])
+        state[room] = "done"
+
+    for room in ROOMS:
+        visit(room)
+
+
+def test_cmake_links_as_the_table_says():
+    # A room that links more than it may include would let a forbidden include compile.
+    for room, allowed in ROOMS.items():
+        text = read(f"csrc/hetsp/{room}/CMakeLists.txt")
+        words = text.replace(")", " ").split()
+        depends = words[words.index("DEPENDS") + 1 :] if "DEPENDS" in words else []
+        depends = [word for word in depends[: next((i for i, w in enumerate(depends) if w.isupper()), len(depends))]]
+        assert set(depends) <= {other.partition("/")[0] for other in allowed}, f"csrc/hetsp/{room}/CMakeLists.txt"
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "part"),
+    [
+        ("csrc/hetsp/base/a.h", '#include "hetsp/attention/params.h"\n', "base may include: nothing"),
+        ("csrc/hetsp/attention/a.cc", '#include "hetsp/planner/plan.h"\n', "not among what attention may include"),
+        ("csrc/hetsp/planner/a.cc", '  #  include "hetsp/attention/segment.h"\n', "not among what planner may include"),
+        ("csrc/hetsp/sequence_parallel/a.cc", '#include "hetsp/attention/params.h"\n', "not among"),
+        ("csrc/hetsp/planner/a.cc", '#include "torch_ops/cuda_stream.h"\n', "not among"),
+        ("csrc/hetsp/planner/a.cc", '#include "plan.h"\n', "not among"),  # relative: the direction could not be read off
+        ("csrc/hetsp/base/a.cc", "#include <ATen/Parallel.h>\n", "foreign header"),
+        ("csrc/hetsp/base/a.cc", "#include <Python.h>\n", "foreign header"),
+        ("csrc/hetsp/base/a.cc", "#include <nanobind/nanobind.h>\n", "foreign header"),
+        ("csrc/hetsp/device/a.cc", "#include <cuda_runtime.h>\n", "belongs in .cu and .cuh"),
+        ("csrc/torch_ops/a.cc", "#include <cuda_runtime_api.h>\n", "belongs in .cu and .cuh"),
+        ("csrc/torch_ops/a.cc", "#include <ATen/ATen.h>\n", "foreign header"),  # the stable ABI only
+        ("csrc/torch_ops/a.cc", '#include "hetsp/planner/plan.h"\n', "not among"),
+        ("csrc/bindings/a.cc", "#include <torch/csrc/stable/library.h>\n", "foreign header"),
+        ("csrc/hetsp/utils/a.cc", "", "utils has no row"),
+    ],
+)
+def test_a_violation_is_caught(path, text, part):
+    (problem,) = violations(path, text)
+    assert part in problem
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("csrc/hetsp/attention/cpu/a.cc", '#include <immintrin.h>\n#include <vector>\n#include "hetsp/attention/cpu/a.h"\n'),
+        ("csrc/hetsp/attention/cuda/a.cuh", "#include <cuda_runtime.h>\n"),
+        ("csrc/hetsp/base/a.h", "// as in\n// #include <torch/torch.h>\n/* #include <Python.h> */\n"),
+        (
+            "csrc/torch_ops/a.cc",
+            '#include <torch/csrc/stable/ops.h>\n#include "torch_ops/b.h"\n#include "hetsp/base/error.h"\n',
+        ),
+    ],
+)
+def test_what_is_allowed_passes(path, text):
+    assert violations(path, text) == []

@@ -1,0 +1,61 @@
+"""One noun, one stem: a source has its header, a source of the core has its test, and no folder is a drawer."""
+
+from pathlib import PurePosixPath
+
+from tests.architecture.tree import all_files, files
+
+# Sources of the core whose behaviour another test covers, each with that test. A new source gets a test of its own stem.
+TESTED_ELSEWHERE = {
+    "csrc/hetsp/planner/plan.cc": "tests/python/test_native.py",
+    "csrc/hetsp/device/no_cuda/device.cc": "tests/python/test_native.py",
+}
+DRAWERS = ("util", "utils", "common", "helper", "helpers", "misc")
+BACKENDS = ("cpu", "cuda", "no_cuda")
+
+
+def header_missing(source: str, known: set[str]) -> bool:
+    """A source of the core without a header of its stem in its folder or, for a backend's folder, in the room above."""
+    path = PurePosixPath(source)
+    folders = [path.parent] + [path.parent.parent] * (path.parent.name in BACKENDS)
+    return not any(f"{folder}/{path.stem}{suffix}" in known for folder in folders for suffix in (".h", ".cuh"))
+
+
+def test_missing(source: str, known: set[str]) -> bool:
+    """A source of the core without tests/cpp/<room>/<stem>_test.cc; backends share the room's test or have their own."""
+    path = PurePosixPath(source)
+    room = path.parts[2]
+    stems = {path.stem, f"{path.parent.name}_{path.stem}", f"{path.parent.name}/{path.stem}"}
+    return not any(f"tests/cpp/{room}/{stem}_test.cc" in known for stem in stems)
+
+
+test_missing.__test__ = False  # a rule, not a test
+
+
+def test_every_source_has_its_header():
+    known = set(all_files())
+    assert [source for source in files("csrc/hetsp/", ".cc", ".cu") if header_missing(source, known)] == []
+
+
+def test_every_source_has_its_test():
+    known = set(all_files())
+    missing = {source for source in files("csrc/hetsp/", ".cc") if test_missing(source, known)}
+    assert sorted(missing - TESTED_ELSEWHERE.keys()) == []
+    assert [test for test in TESTED_ELSEWHERE.values() if test not in known] == []
+
+
+def test_no_drawers():
+    named = [
+        name for name in all_files() if PurePosixPath(name).stem in DRAWERS or set(PurePosixPath(name).parts) & set(DRAWERS)
+    ]
+    assert named == [], "name the thing, not the drawer"
+
+
+def test_a_violation_is_caught():
+    known = {"csrc/hetsp/r/a.h", "tests/cpp/r/a_test.cc", "csrc/hetsp/r/cpu/b.h", "tests/cpp/r/cpu_b_test.cc"}
+    assert not header_missing("csrc/hetsp/r/a.cc", known)
+    assert not header_missing("csrc/hetsp/r/cuda/a.cu", known)
+    assert not header_missing("csrc/hetsp/r/cpu/b.cc", known)
+    assert header_missing("csrc/hetsp/r/b.cc", known)
+    assert header_missing("csrc/hetsp/r/deep/a.cc", known)
+    assert not test_missing("csrc/hetsp/r/cpu/b.cc", known)
+    assert test_missing("csrc/hetsp/r/c.cc", known)
