@@ -3,5 +3,6 @@
 
 NB_MODULE(_core, m) {
   hetsp::bindings::register_errors(m);
+  hetsp::bindings::register_planner(m);
   hetsp::bindings::register_sequence_parallel(m);
 }

@@ -62,6 +62,7 @@ struct Plan {
   Synchronisation synchronisation = Synchronisation::step;
   std::string strategy;                  // the name it was made under
   std::vector<double> rank_seconds;      // [ranks] predicted, summed over a rank's groups
+  std::vector<double> compute_seconds;   // [ranks] the part of it that is attention and linear modules
   double makespan = 0.0;                 // seconds, predicted
   double lower_bound = 0.0;              // seconds; no plan under this cost model is faster
   [[nodiscard]] double gap() const { return lower_bound > 0.0 ? makespan / lower_bound - 1.0 : 0.0; }

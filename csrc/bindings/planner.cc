@@ -1,0 +1,319 @@
+// hetsp_ext._core: the planner's objects. Ranks and sequences are plain ints in Python, times are seconds, memory is tokens.
+#include "hetsp/planner/planner.h"
+
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <cinttypes>
+#include <cstdio>
+
+#include "bindings/register.h"
+#include "hetsp/base/error.h"
+#include "hetsp/planner/describe.h"
+#include "hetsp/planner/plan_check.h"
+#include "hetsp/planner/workload.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace hetsp::bindings {
+
+namespace {
+
+using namespace planner;
+
+constexpr const char* kCuts[] = {"whole", "contiguous", "zigzag", "balanced"};  // in the order of the enum
+constexpr const char* kActivations[] = {"keep", "offload", "recompute"};
+
+template <class Enum, std::size_t Count>
+Enum enum_from(const char* what, const std::string& name, const char* const (&names)[Count]) {
+  std::string allowed;
+  for (std::size_t i = 0; i < Count; ++i) {
+    if (name == names[i]) return static_cast<Enum>(i);
+    allowed += std::string(i ? ", " : "") + names[i];
+  }
+  throw InvalidArgument(concat("plan: ", what, " \"", name, "\" is unknown; allowed: ", allowed));
+}
+
+template <class Index>
+std::vector<std::int32_t> values(const std::vector<Index>& indices) {
+  std::vector<std::int32_t> result;
+  for (const auto index : indices) result.push_back(index.value());
+  return result;
+}
+
+template <class Index>
+std::vector<Index> indices(const nb::handle& list) {
+  std::vector<Index> result;
+  for (const auto value : nb::cast<std::vector<std::int32_t>>(list)) result.emplace_back(value);
+  return result;
+}
+
+std::string hex_digest(const Plan& plan) {
+  char text[17];
+  std::snprintf(text, sizeof text, "%016" PRIx64, digest(plan));
+  return text;
+}
+
+// A field of a dictionary that came from elsewhere.
+nb::object field(const nb::dict& dict, const char* name) {
+  require(dict.contains(name), "plan: the dictionary has no \"", name, "\"");
+  return dict[name];
+}
+
+template <class T>
+T field_as(const nb::dict& dict, const char* name) {
+  const nb::object value = field(dict, name);
+  T result;
+  require(nb::try_cast<T>(value, result), "plan: \"", name, "\" is ", nb::repr(value).c_str(), ", of the wrong type");
+  return result;
+}
+
+nb::dict to_dict(const Group& group) {
+  nb::dict dict;
+  dict["sequences"] = values(group.sequences);
+  dict["ranks"] = values(group.ranks);
+  dict["head_degree"] = group.strategy.head_degree;
+  dict["ring_degree"] = group.strategy.ring_degree;
+  dict["gather_kv"] = group.strategy.gather_kv;
+  dict["cut"] = kCuts[static_cast<int>(group.cut)];
+  dict["activations"] = kActivations[static_cast<int>(group.activations)];
+  return dict;
+}
+
+nb::dict to_dict(const Plan& plan) {
+  nb::dict dict;
+  dict["version"] = 1;
+  dict["ranks"] = plan.ranks;
+  dict["strategy"] = plan.strategy;
+  dict["synchronisation"] = std::string(name_of(plan.synchronisation));
+  dict["makespan"] = plan.makespan;
+  dict["lower_bound"] = plan.lower_bound;
+  dict["rank_seconds"] = plan.rank_seconds;
+  dict["compute_seconds"] = plan.compute_seconds;
+  nb::list sequences, micro_batches;
+  for (const auto& s : plan.sequences) {
+    nb::list entry;
+    entry.append(s.tokens), entry.append(s.visible_pairs), entry.append(s.fixed_cost);
+    sequences.append(entry);
+  }
+  for (const auto& micro_batch : plan.micro_batches) {
+    nb::list groups;
+    for (const auto& group : micro_batch.groups) groups.append(to_dict(group));
+    micro_batches.append(groups);
+  }
+  dict["sequences"] = sequences;
+  dict["micro_batches"] = micro_batches;
+  dict["digest"] = hex_digest(plan);
+  return dict;
+}
+
+Group group_from(const nb::dict& dict) {
+  Group group;
+  for (const auto s : field_as<std::vector<std::int32_t>>(dict, "sequences")) group.sequences.emplace_back(s);
+  for (const auto r : field_as<std::vector<std::int32_t>>(dict, "ranks")) group.ranks.emplace_back(r);
+  group.strategy = {field_as<std::int32_t>(dict, "head_degree"), field_as<std::int32_t>(dict, "ring_degree"),
+                    field_as<bool>(dict, "gather_kv")};
+  group.cut = enum_from<Cut>("cut", field_as<std::string>(dict, "cut"), kCuts);
+  group.activations = enum_from<Activations>("activations", field_as<std::string>(dict, "activations"), kActivations);
+  return group;
+}
+
+Plan from_dict(const nb::dict& dict) {
+  const auto version = field_as<int>(dict, "version");
+  require(version == 1, "plan: the dictionary has version ", version, ", this library reads 1");
+  Plan plan;
+  plan.ranks = field_as<std::int32_t>(dict, "ranks");
+  plan.strategy = field_as<std::string>(dict, "strategy");
+  plan.synchronisation = synchronisation_from(field_as<std::string>(dict, "synchronisation"));
+  plan.makespan = field_as<double>(dict, "makespan");
+  plan.lower_bound = field_as<double>(dict, "lower_bound");
+  plan.rank_seconds = field_as<std::vector<double>>(dict, "rank_seconds");
+  plan.compute_seconds = field_as<std::vector<double>>(dict, "compute_seconds");
+  require(plan.ranks >= 1 && plan.rank_seconds.size() == static_cast<std::size_t>(plan.ranks) &&
+              plan.compute_seconds.size() == plan.rank_seconds.size(),
+          "plan: the dictionary has times of ", plan.rank_seconds.size(), " and ", plan.compute_seconds.size(), " ranks for ",
+          plan.ranks);
+  for (const auto& entry : field_as<std::vector<nb::tuple>>(dict, "sequences")) {
+    require(entry.size() == 3, "plan: a sequence has ", entry.size(), " fields, must be [tokens, visible_pairs, fixed_cost]");
+    plan.sequences.push_back({nb::cast<std::int64_t>(entry[0]), nb::cast<std::int64_t>(entry[1]), nb::cast<double>(entry[2])});
+  }
+  check(plan.sequences);
+  for (const auto& groups : field_as<std::vector<std::vector<nb::dict>>>(dict, "micro_batches")) {
+    MicroBatch& micro_batch = plan.micro_batches.emplace_back();
+    for (const auto& group : groups) micro_batch.groups.push_back(group_from(group));
+  }
+  const auto expected = field_as<std::string>(dict, "digest");
+  require(expected == hex_digest(plan), "plan: the dictionary says digest ", expected, ", its plan has ", hex_digest(plan));
+  return plan;
+}
+
+void register_inputs(nb::module_& m) {
+  nb::class_<Cluster>(m, "Cluster",
+                      "The machine to plan for: ranks, ranks of a node, and memory of a rank in tokens of one micro-batch.")
+      .def(
+          "__init__",
+          [](Cluster* self, std::int32_t ranks, std::int64_t tokens_per_rank, std::optional<std::int32_t> ranks_per_node) {
+            require(!ranks_per_node || *ranks_per_node >= 1, "cluster: ranks_per_node is ", ranks_per_node.value_or(0),
+                    ", must be at least 1");
+            Cluster cluster{ranks, ranks_per_node.value_or(0), tokens_per_rank};
+            check(cluster);
+            new (self) Cluster(cluster);
+          },
+          "ranks"_a, "tokens_per_rank"_a, "ranks_per_node"_a = nb::none(),
+          "ranks: of the data x sequence axis. tokens_per_rank: tokens that one rank can hold of one micro-batch.\n"
+          "ranks_per_node: None for a single node. Raises InvalidArgument for a value below 1.")
+      .def_ro("ranks", &Cluster::ranks)
+      .def_ro("tokens_per_rank", &Cluster::tokens_per_rank)
+      .def_prop_ro("ranks_per_node", [](const Cluster& c) { return c.ranks_per_node == 0 ? c.ranks : c.ranks_per_node; })
+      .def("__repr__", [](const Cluster& c) {
+        return concat("Cluster(ranks=", c.ranks, ", tokens_per_rank=", c.tokens_per_rank,
+                      c.ranks_per_node ? concat(", ranks_per_node=", c.ranks_per_node) : "", ")");
+      });
+
+  nb::class_<Sequence>(m, "Sequence",
+                       "One document: tokens, visible (query, key) pairs, and seconds once per rank that shares it.")
+      .def(
+          "__init__",
+          [](Sequence* self, std::int64_t tokens, std::optional<std::int64_t> pairs, double fixed_cost) {
+            const Sequence sequence{tokens, pairs ? *pairs : visible_pairs(tokens), fixed_cost};
+            check(std::span(&sequence, 1));
+            new (self) Sequence(sequence);
+          },
+          "tokens"_a, "visible_pairs"_a = nb::none(), "fixed_cost"_a = 0.0, "visible_pairs: None for a full causal mask.")
+      .def_ro("tokens", &Sequence::tokens)
+      .def_ro("visible_pairs", &Sequence::visible_pairs)
+      .def_ro("fixed_cost", &Sequence::fixed_cost)
+      .def("__repr__", [](const Sequence& s) {
+        return concat("Sequence(tokens=", s.tokens, ", visible_pairs=", s.visible_pairs, ", fixed_cost=", s.fixed_cost, ")");
+      });
+
+  nb::class_<ModelShape>(m, "ModelShape",
+                         "A decoder of the Llama family: gated MLP, grouped-query attention, output projection.")
+      .def(
+          "__init__",
+          [](ModelShape* self, std::int32_t layers, std::int64_t hidden, std::int64_t intermediate, std::int32_t heads,
+             std::int32_t kv_heads, std::int32_t head_dim, std::int64_t vocabulary, std::int32_t bytes,
+             std::int32_t gradient_bytes) {
+            new (self) ModelShape{layers, hidden, intermediate, heads, kv_heads, head_dim, vocabulary, bytes, gradient_bytes};
+          },
+          nb::kw_only(), "layers"_a, "hidden"_a, "intermediate"_a, "heads"_a, "kv_heads"_a, "head_dim"_a, "vocabulary"_a,
+          "bytes"_a, "gradient_bytes"_a = 4,
+          "bytes, gradient_bytes: of an element of keys and values, and of their gradients, as the ring sends them.")
+      .def_ro("layers", &ModelShape::layers)
+      .def_ro("hidden", &ModelShape::hidden)
+      .def_ro("intermediate", &ModelShape::intermediate)
+      .def_ro("heads", &ModelShape::heads)
+      .def_ro("kv_heads", &ModelShape::kv_heads)
+      .def_ro("head_dim", &ModelShape::head_dim)
+      .def_ro("vocabulary", &ModelShape::vocabulary)
+      .def_ro("bytes", &ModelShape::bytes)
+      .def_ro("gradient_bytes", &ModelShape::gradient_bytes);
+
+  nb::class_<CostModel>(m, "CostModel",
+                        "Seconds of a sequence on each of the ranks that share it; docs/planner.md has the formula.")
+      .def(
+          "__init__",
+          [](CostModel* self, double pair, double token, const std::vector<std::pair<std::int32_t, double>>& links, double hop,
+             double micro_batch) {
+            CostModel cost{pair, token, {}, hop, micro_batch};
+            for (const auto& [degree, seconds] : links) cost.links.push_back({degree, seconds});
+            check(cost);
+            new (self) CostModel(std::move(cost));
+          },
+          "seconds_per_pair"_a, "seconds_per_token"_a, "links"_a = std::vector<std::pair<std::int32_t, double>>{},
+          "hop_seconds"_a = 0.0, "micro_batch_seconds"_a = 0.0,
+          "links: [(degree, seconds per token), ...] with ascending degrees from 2, linear between them; [] for free links.\n"
+          "All in seconds of forward + backward, at least 0. Raises InvalidArgument naming what is not.")
+      .def_ro("seconds_per_pair", &CostModel::seconds_per_pair)
+      .def_ro("seconds_per_token", &CostModel::seconds_per_token)
+      .def_ro("hop_seconds", &CostModel::hop_seconds)
+      .def_ro("micro_batch_seconds", &CostModel::micro_batch_seconds)
+      .def_prop_ro("links",
+                   [](const CostModel& cost) {
+                     std::vector<std::pair<std::int32_t, double>> links;
+                     for (const auto& link : cost.links) links.emplace_back(link.degree, link.seconds_per_token);
+                     return links;
+                   })
+      .def("compute_seconds", &CostModel::compute_seconds, "sequence"_a,
+           "Seconds of the whole sequence on one rank, without communication.")
+      .def("seconds", &CostModel::seconds, "sequence"_a, "degree"_a, "Seconds on each of `degree` ranks.");
+}
+
+void register_plan(nb::module_& m) {
+  nb::class_<Strategy>(m, "Strategy")
+      .def_ro("head_degree", &Strategy::head_degree)
+      .def_ro("ring_degree", &Strategy::ring_degree)
+      .def_ro("gather_kv", &Strategy::gather_kv);
+  nb::class_<Group>(m, "Group", "Sequences that the same ranks share in one micro-batch.")
+      .def_prop_ro(
+          "sequences", [](const Group& g) { return values(g.sequences); }, "indices into Plan.sequences")
+      .def_prop_ro(
+          "ranks", [](const Group& g) { return values(g.ranks); }, "in the order of the ring")
+      .def_prop_ro("degree", [](const Group& g) { return g.ranks.size(); })
+      .def_ro("strategy", &Group::strategy)
+      .def_prop_ro(
+          "cut", [](const Group& g) { return kCuts[static_cast<int>(g.cut)]; }, "whole, contiguous, zigzag or balanced")
+      .def_prop_ro("activations", [](const Group& g) { return kActivations[static_cast<int>(g.activations)]; });
+  nb::class_<MicroBatch>(m, "MicroBatch").def_ro("groups", &MicroBatch::groups);
+  nb::class_<Plan>(m, "Plan",
+                   "Which ranks share each sequence of a step, micro-batch by micro-batch. Immutable; made by hetsp_ext.plan.")
+      .def_ro("ranks", &Plan::ranks)
+      .def_ro("sequences", &Plan::sequences, "in the caller's order")
+      .def_ro("micro_batches", &Plan::micro_batches)
+      .def_prop_ro("synchronisation", [](const Plan& p) { return std::string(name_of(p.synchronisation)); })
+      .def_ro("strategy", &Plan::strategy)
+      .def_ro("rank_seconds", &Plan::rank_seconds, "[ranks] seconds predicted for each rank, over its groups and micro-batches")
+      .def_ro("compute_seconds", &Plan::compute_seconds,
+              "[ranks] the part of rank_seconds that is not communication or start-up")
+      .def_ro("makespan", &Plan::makespan, "seconds, predicted")
+      .def_ro("lower_bound", &Plan::lower_bound, "seconds; no plan is faster under the cost model")
+      .def_prop_ro("gap", &Plan::gap, "makespan / lower_bound - 1")
+      .def_prop_ro(
+          "balance", [](const Plan& p) { return balance(p.rank_seconds); },
+          "most loaded rank over the mean, idle ranks included")
+      .def_prop_ro("digest", &hex_digest, "16 hex digits over everything that executing ranks depend on")
+      .def("rank_tokens", &rank_tokens, "micro_batch"_a, "[ranks] tokens that each rank holds in that micro-batch")
+      .def(
+          "check", [](const Plan& p, const Cluster& c) { check(p, c); }, "cluster"_a,
+          "Raises InvalidArgument naming the fault unless every sequence is held once and memory, ranks and cuts are legal.")
+      .def("one_line", &one_line, "Sequences by degree: \"12x1 1x3\" is twelve on one rank each and one on three.")
+      .def(
+          "to_dict", [](const Plan& p) { return to_dict(p); }, "Plain numbers, strings, lists and dictionaries, fit for JSON.")
+      .def_static("from_dict", &from_dict, "data"_a,
+                  "The plan that to_dict() described. Raises InvalidArgument if its digest differs.")
+      .def("__reduce__",
+           [](const Plan& p) { return nb::make_tuple(nb::type<Plan>().attr("from_dict"), nb::make_tuple(to_dict(p))); })
+      .def("__str__", &table)
+      .def("__repr__", [](const Plan& p) {
+        return concat("<hetsp_ext.Plan ", one_line(p), " on ", p.ranks, " ranks, digest ", hex_digest(p), ">");
+      });
+}
+
+}  // namespace
+
+void register_planner(nb::module_& m) {
+  register_inputs(m);
+  register_plan(m);
+  m.def("cost_model_from_model", &cost_model_from_model, "shape"_a, "attention_flops"_a, "linear_flops"_a,
+        "link_bytes_per_second"_a, "hop_seconds"_a = 0.0);
+  m.def("visible_pairs", &visible_pairs, "tokens"_a, "window"_a = -1);
+  m.def("strategy_names", &strategy_names);
+  m.def("executable_names", &executable_names);
+  m.def("synchronisation_names", &synchronisation_names);
+  m.def(
+      "make_plan",
+      [](const std::vector<Sequence>& sequences, const Cluster& cluster, const CostModel& cost, const std::string& strategy,
+         const std::vector<std::string>& executable, const std::string& synchronisation, std::int64_t work_limit,
+         double time_limit, std::uint64_t seed) {
+        const PlanOptions options{strategy, executable, synchronisation_from(synchronisation), work_limit, time_limit, seed};
+        const nb::gil_scoped_release release;
+        return make_plan(sequences, cluster, cost, options);
+      },
+      "sequences"_a, "cluster"_a, "cost_model"_a, nb::kw_only(), "strategy"_a, "executable"_a, "synchronisation"_a,
+      "work_limit"_a, "time_limit"_a, "seed"_a);
+}
+
+}  // namespace hetsp::bindings
