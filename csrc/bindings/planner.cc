@@ -66,7 +66,7 @@ nb::object field(const nb::dict& dict, const char* name) {
 template <class T>
 T field_as(const nb::dict& dict, const char* name) {
   const nb::object value = field(dict, name);
-  T result;
+  T result{};
   require(nb::try_cast<T>(value, result), "plan: \"", name, "\" is ", nb::repr(value).c_str(), ", of the wrong type");
   return result;
 }

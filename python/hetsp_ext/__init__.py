@@ -4,15 +4,23 @@ from . import _native as _native
 from . import errors
 from .documents import FolderSource, SequenceSource, StepSequences, standard_library
 from .loss import chunked_cross_entropy, token_mean
+from .planner import Cluster, CostModel, ModelShape, Plan, Sequence, cost_model_from_model, plan
 
 __version__ = "0.1.0"
 __all__ = [
+    "Cluster",
+    "CostModel",
     "FolderSource",
+    "ModelShape",
+    "Plan",
+    "Sequence",
     "SequenceSource",
     "StepSequences",
     "__version__",
     "chunked_cross_entropy",
+    "cost_model_from_model",
     "errors",
+    "plan",
     "standard_library",
     "token_mean",
 ]
