@@ -15,6 +15,7 @@ namespace hetsp::planner {
 namespace {
 
 constexpr double kFull = 0.95;     // memory this full leaves so little choice that one micro-batch more is tried, too
+constexpr std::int64_t kWork = 300'000;  // visits of a rank, about 5 ms on a core of 2020
 constexpr double kWorth = 0.999;   // of the makespan: what another micro-batch must bring at least
 
 struct Candidate {
@@ -54,8 +55,10 @@ std::optional<Candidate> separate(const Problem& problem, int micro_batches, std
     }
     const double bound =
         lower_bound(chosen, problem.cluster, problem.cost, problem.max_degree) - problem.cost.micro_batch_seconds;
-    auto balanced = balance(problem, which, 1, std::max(0.0, bound),
-                            Budget(work_limit / micro_batches, problem.options.time_limit / micro_batches));
+    auto balanced = balance(
+        problem, which, 1, std::max(0.0, bound),
+        Budget(problem.options.work_limit > 0 ? work_limit / micro_batches : std::max(work_limit / micro_batches, kWork),
+               problem.options.time_limit / micro_batches));
     if (!balanced) return std::nullopt;
     candidate.makespan += balanced->makespan + problem.cost.micro_batch_seconds;
     for (std::size_t i = 0; i < which.size(); ++i) candidate.places[which[i]] = {m, std::move(balanced->places[i].ranks)};
@@ -68,7 +71,7 @@ std::optional<Candidate> separate(const Problem& problem, int micro_batches, std
 Assignment place_auto(const Problem& problem) {
   const auto count = static_cast<std::int64_t>(problem.sequences.size());
   const std::int64_t limit =
-      problem.options.work_limit > 0 ? problem.options.work_limit : 500'000 + 16 * count * problem.cluster.ranks;
+      problem.options.work_limit > 0 ? problem.options.work_limit : 500'000 + 4 * count * problem.cluster.ranks;
   const double room = static_cast<double>(problem.cluster.ranks) * static_cast<double>(problem.cluster.tokens_per_rank);
   const double needed = static_cast<double>(total_tokens(problem.sequences)) / room;
   const Budget budget(limit, problem.options.time_limit);

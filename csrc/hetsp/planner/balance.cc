@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <limits>
 #include <random>
 
@@ -12,12 +13,18 @@ namespace hetsp::planner {
 namespace {
 
 constexpr double kNear = 1.001;       // a makespan this close to the bound ends the search
-constexpr double kUnsplit = 1.002;    // what fewer ranks for a sequence may cost
+constexpr double kUnsplitLeast = 1.0025,
+                 kUnsplitMost = 1.01;  // of the makespan: what fewer ranks for sequences may cost in all,
+constexpr double kNearEnough = 1.015;                          // and up to where in between: this much above the bound
 constexpr double kProgress = 1e-6;    // relative fall of a load that counts as one
+constexpr double kDeviation =
+    1.01;   // of the best makespan: what a step on the way may cost (Dueck, J. Comput. Phys. 104, 1993)
 constexpr int kSwapRanks = 8;         // least loaded ranks that are offered an exchange
 constexpr int kRuined = 12;           // sequences taken off at once
 constexpr double kGranularities[] = {1.0, 0.5, 0.25, 0.12};
-constexpr double kTargets[] = {1.0, 1.02, 1.05, 1.1, 1.2, 1.4, 2.0};
+constexpr double kTightness[] = {-1.0, 0.0, 0.2, 1.0};  // of Board::pack; -1: Board::find, which levels instead
+constexpr double kStep = 1.01;                        // first ratio of two targets on the way up; it squares each time
+constexpr double kFall = 0.01, kLeastFall = 0.002;    // what a pass undercuts the best by: first, and when it gives up
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
@@ -32,14 +39,14 @@ class Search {
     for (const auto& sequence : chosen) tokens.push_back(sequence.tokens);
     board_.emplace(*seconds_, std::move(tokens), problem.cluster.ranks, problem.cluster.tokens_per_rank, micro_batches);
     longest_first_ = longest_first(chosen, problem.cost);
+    longest_ = std::max(seconds_->work(longest_first_.front()), std::numeric_limits<double>::min());
   }
 
   std::optional<Balanced> run() {
     if (!passes()) return std::nullopt;
     descend();
     ruin_and_recreate();
-    unsplit();
-    descend();
+    simplify();
     return Balanced{board_->places(), board_->makespan(), board_->work()};
   }
 
@@ -57,10 +64,18 @@ class Search {
     return static_cast<int>(std::clamp(ranks, 1.0, static_cast<double>(seconds_->max_degree())) + 1.0 - 1e-9);
   }
 
-  bool pass(double target, double granularity) {
+  std::optional<Spot> find(int sequence, double target, double granularity, double tightness) {
+    const double share = std::pow(granularity, seconds_->work(sequence) / longest_);
+    const int least = degree_within(sequence, share * target);
+    if (tightness >= 0.0)
+      if (auto spot = board_->pack(sequence, least, target, tightness)) return spot;
+    return board_->find(sequence, least, target);
+  }
+
+  bool pass(double target, double granularity, double tightness) {
     board_->clear();
     for (const int s : longest_first_) {
-      auto spot = board_->find(s, std::min(degree_within(s, granularity * target), seconds_->max_degree()), target);
+      auto spot = find(s, target, granularity, tightness);
       if (!spot) return false;
       board_->place(s, std::move(spot->place));
     }
@@ -74,17 +89,26 @@ class Search {
       best = board_->places();
       remember();
     };
-    for (const double granularity : kGranularities) {
-      for (const double target : kTargets) {
-        if (!best.empty() && (spent() || best_makespan_ <= goal_)) break;
-        if (!pass(bound_ * target, granularity)) continue;
-        consider();
-        if (board_->makespan() <= bound_ * target) break;
-      }
+    const auto enough = [&] { return !best.empty() && (budget_.spent(2 * board_->work()) || best_makespan_ <= goal_); };
+    const auto attempt = [&](double target, double granularity, double tightness) {
+      if (!pass(target, granularity, tightness)) return false;
+      consider();
+      return board_->makespan() <= target;
+    };
+    // The first kind of pass gallops up from the bound until it keeps to a target; the others try to undercut the best.
+    double low = bound_;
+    for (double step = kStep; !enough(); step *= step) {
+      if (attempt(low * step, 1.0, kTightness[0])) break;
+      low *= step;
+      if (step > 1e6) break;  // memory, not time, is short
     }
-    // Memory so tight that only equal shares fit.
-    if (best.empty() && pass(bound_, 0.0)) consider();
-    if (best.empty() && equal_shares()) consider();
+    for (const double tightness : kTightness)
+      for (const double granularity : kGranularities)
+        for (double fall = kFall; fall >= kLeastFall && !best.empty() && !enough();)
+          fall *= attempt(std::max(bound_, best_makespan_ * (1.0 - fall)), granularity, tightness) ? 2.0 : 0.5;
+    // The two plans without a choice: whole sequences, and equal shares, which fit where memory is tight.
+    if (pass(std::numeric_limits<double>::max(), 1.0, kTightness[0])) consider();
+    if (equal_shares()) consider();
     if (best.empty()) return false;
     board_->clear();
     for (const int s : longest_first_) board_->place(s, std::move(best[s]));
@@ -170,25 +194,29 @@ class Search {
   }
 
   void ruin_and_recreate() {
-    const int sequences = seconds_->sequences();
-    const int patience = 100 + 4 * std::min(sequences, 100);
+    const int patience = 400 + 4 * std::min(seconds_->sequences(), 100);
     remember();
-    for (int barren = 0; barren < patience && !spent() && board_->makespan() > goal_; ++barren) {
+    Assignment best = board_->places();
+    for (int barren = 0; barren < patience && !spent() && best_makespan_ > goal_; ++barren) {
       board_->begin();
-      if (recreate(ruin())) descend();
-      if (std::ranges::any_of(longest_first_, [&](int s) { return board_->at(s).ranks.empty(); }) ||
-          !better(board_->makespan(), board_->total())) {
+      const bool whole = recreate(ruin(board_->order().back()));
+      if (whole) descend();
+      if (!whole || board_->makespan() > best_makespan_ * kDeviation) {
         board_->rollback();
         continue;
       }
+      if (!better(board_->makespan(), board_->total())) continue;
       if (board_->makespan() < best_makespan_ * (1.0 - kProgress)) barren = 0;
       remember();
+      best = board_->places();
     }
+    board_->clear();
+    for (const int s : longest_first_) board_->place(s, std::move(best[s]));
   }
 
   [[nodiscard]] int below(int count) { return static_cast<int>(random_() % static_cast<std::uint64_t>(count)); }
 
-  std::vector<int> ruin() {
+  std::vector<int> ruin(int from) {
     std::vector<int> off;
     const int count = 2 + below(std::min(kRuined, seconds_->sequences()));
     const auto take = [&](int rank) {
@@ -198,7 +226,7 @@ class Search {
       off.push_back(s);
       board_->remove(s);
     };
-    for (int i = 0; i < count; ++i) take(i % 2 == 0 ? board_->order().back() : below(board_->ranks()));
+    for (int i = 0; i < count; ++i) take(i % 2 == 0 ? from : below(board_->ranks()));
     std::ranges::sort(off, [&](int a, int b) {
       return seconds_->work(a) != seconds_->work(b) ? seconds_->work(a) > seconds_->work(b) : a < b;
     });
@@ -207,29 +235,59 @@ class Search {
 
   bool recreate(const std::vector<int>& off) {
     const double target = bound_ + (best_makespan_ - bound_) * below(1000) / 1000.0;
-    const double granularity = kGranularities[below(3)];
+    const double tightness = kTightness[below(4)];
     for (std::size_t i = 0; i < off.size(); ++i) {
-      auto spot = board_->find(off[i], degree_within(off[i], granularity * target), target);
+      auto spot = find(off[i], target, below(2) ? 1.0 : 0.2 + 0.8 * below(1000) / 1000.0, tightness);
       if (!spot) return false;
       board_->place(off[i], std::move(spot->place));
     }
     return true;
   }
 
-  // Sequences come back onto fewer ranks, the shortest first.
-  void unsplit() {
-    const double allowed = board_->makespan() * kUnsplit;
+  // Members of rings beyond the first: the messages of a hop.
+  [[nodiscard]] int hops() const {
+    int sum = 0;
+    for (const int s : longest_first_) sum += board_->degree(s) - 1;
+    return sum;
+  }
+
+  // Fewer ranks for sequences that need not share as many, the shortest first, then by ruin and recreate.
+  void simplify() {
+    const double makespan = board_->makespan(),
+                 limit = std::clamp(bound_ * kNearEnough, makespan * kUnsplitLeast, makespan * kUnsplitMost);
     for (auto s = longest_first_.rbegin(); s != longest_first_.rend(); ++s) {
       const int degree = board_->degree(*s);
       if (degree == 1) continue;
       Place old = board_->remove(*s);
-      auto spot = board_->find(*s, 1, allowed);
-      const bool fewer = spot && spot->height <= allowed && static_cast<int>(spot->place.ranks.size()) < degree;
+      auto spot = board_->find(*s, 1, limit);
+      const bool fewer = spot && spot->height <= limit && static_cast<int>(spot->place.ranks.size()) < degree;
       board_->place(*s, fewer ? std::move(spot->place) : std::move(old));
+    }
+    const std::int64_t end = board_->work() + board_->work() / 4 + 20'000;
+    int least = hops();
+    const int patience = 50 + 2 * std::min(seconds_->sequences(), 100);
+    for (int barren = 0; barren < patience && least > 0 && board_->work() < end; ++barren) {
+      board_->begin();
+      std::vector<int> off = ruin(board_->order()[below(board_->ranks())]);
+      std::shuffle(off.begin(), off.end(), random_);
+      bool whole = true;
+      for (const int s : off) {
+        auto spot = board_->find(s, 1, limit);
+        if (!spot || spot->height > limit) {
+          whole = false;
+          break;
+        }
+        board_->place(s, std::move(spot->place));
+      }
+      if (const int now_hops = whole ? hops() : least + 1; now_hops > least)
+        board_->rollback();
+      else if (now_hops < least)
+        least = now_hops, barren = 0;
     }
   }
 
   double bound_, goal_;
+  double longest_ = 0.0;  // work of the longest sequence, seconds
   const Budget& budget_;
   std::mt19937_64 random_;
   std::optional<SequenceSeconds> seconds_;

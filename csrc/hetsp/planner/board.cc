@@ -71,7 +71,9 @@ std::optional<Spot> Board::find(int sequence, int least_degree, double target) {
   double lowest = std::numeric_limits<double>::infinity();
   int best_degree = 0, best_micro_batch = 0;
   const auto worth = [&](double height) { return height < lowest * 0.999 || (height <= target && target < lowest); };
-  for (auto degree = std::lower_bound(degrees_.begin(), degrees_.end(), least); degree != degrees_.end(); ++degree) {
+  auto degree = std::lower_bound(degrees_.begin(), degrees_.end(), least);
+  for (std::ptrdiff_t tried = 0; degree != degrees_.end();
+       ++tried, degree += std::min(1 + tried / 6, degrees_.end() - degree)) {
     if (load_[order_[*degree - 1]] >= lowest) break;  // that many ranks end higher, whatever their share
     const double seconds = seconds_(sequence, *degree);
     if (!worth(load_[order_[*degree - 1]] + seconds)) continue;
@@ -97,6 +99,50 @@ std::optional<Spot> Board::find(int sequence, int least_degree, double target) {
   return spot;
 }
 
+std::optional<Spot> Board::pack(int sequence, int least_degree, double target, double tightness) {
+  constexpr int kDegrees = 4, kExtra = 32;  // degrees tried; ranks beyond two windows that are looked at
+  const int least = std::max(least_degree, least_[sequence]);
+  double lowest = std::numeric_limits<double>::infinity();
+  Spot spot{{}, 0.0};
+  auto degree = std::lower_bound(degrees_.begin(), degrees_.end(), least);
+  for (int tried = 0; degree != degrees_.end() && tried < kDegrees; ++degree, ++tried) {
+    const int d = *degree;
+    const double seconds = seconds_(sequence, d), ceiling = target - seconds;
+    if (load_[order_[d - 1]] > ceiling) continue;
+    const std::int64_t held = most_tokens_held(tokens_[sequence], d);
+    for (int m = 0; m < static_cast<int>(used_.size()); ++m) {
+      collect_roomy(held, m, ceiling, 2 * d + kExtra);
+      const int count = static_cast<int>(roomy_.size());
+      double sum = 0.0;  // of the loads in the window [first, first + d)
+      for (int i = 0; i < std::min(d - 1, count); ++i) sum += load_[roomy_[i]];
+      for (int first = 0; first + d <= count; ++first) {
+        const double top = load_[roomy_[first]];
+        sum += load_[roomy_[first + d - 1]];
+        const double score = d * seconds + (d * top - sum) + tightness * d * (ceiling - top);
+        sum -= top;
+        if (score >= lowest * (1.0 - 1e-9)) continue;
+        lowest = score;
+        spot.height = top + seconds;
+        spot.place.micro_batch = m;
+        spot.place.ranks.assign(roomy_.begin() + first, roomy_.begin() + first + d);
+      }
+    }
+  }
+  if (spot.place.ranks.empty()) return std::nullopt;
+  std::sort(spot.place.ranks.begin(), spot.place.ranks.end());
+  return spot;
+}
+
+void Board::collect_roomy(std::int64_t held, int micro_batch, double ceiling, int most) {
+  roomy_.clear();
+  auto end = std::upper_bound(order_.begin(), order_.end(), ceiling,
+                              [this](double level, std::int32_t r) { return level < load_[r]; });
+  while (end != order_.begin() && static_cast<int>(roomy_.size()) < most) {
+    --end, ++work_;
+    if (used_[micro_batch][*end] + held <= capacity_) roomy_.push_back(*end);
+  }
+}
+
 void Board::place(int sequence, Place place) {
   places_[sequence] = std::move(place);
   for (const auto rank : places_[sequence].ranks) members_[rank].push_back(sequence);
@@ -119,10 +165,27 @@ void Board::add(int sequence, double sign) {
   const int count = static_cast<int>(at.ranks.size());
   const double seconds = sign * seconds_(sequence, count);
   const std::int64_t held = static_cast<std::int64_t>(sign) * most_tokens_held(tokens_[sequence], count);
-  for (const auto rank : at.ranks) load_[rank] += seconds, used_[at.micro_batch][rank] += held;
+  for (const auto rank : at.ranks) used_[at.micro_batch][rank] += held;
   filled_[at.micro_batch] += held * count;
   total_ += seconds * count;
-  reorder(at.ranks);
+  constexpr int kFew = 8;  // ranks that are cheaper to move one by one than to merge
+  if (count <= kFew) {
+    for (const auto rank : at.ranks) shift(rank, seconds);
+  } else {
+    for (const auto rank : at.ranks) load_[rank] += seconds;
+    reorder(at.ranks);
+  }
+}
+
+void Board::shift(std::int32_t rank, double seconds) {
+  const auto before = [this](std::int32_t a, std::int32_t b) { return load_[a] != load_[b] ? load_[a] < load_[b] : a < b; };
+  const auto old = std::lower_bound(order_.begin(), order_.end(), rank, before);
+  load_[rank] += seconds;
+  if (seconds >= 0.0)
+    std::rotate(old, old + 1, std::lower_bound(old + 1, order_.end(), rank, before));
+  else
+    std::rotate(std::lower_bound(order_.begin(), old, rank, before), old, old + 1);
+  work_ += 4 + ranks() / 16;
 }
 
 void Board::reorder(const std::vector<std::int32_t>& changed) {

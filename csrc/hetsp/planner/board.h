@@ -25,8 +25,15 @@ class Board {
 
   // Where `sequence`, which must be off the board, goes best: the fewest ranks, at least `least_degree`, that end at or below
   // `target` seconds; else those that end lowest, more ranks only where that gains 0.1 %. The ranks are the least loaded
-  // with room, the micro-batch is the one that ends lowest, at a tie the emptiest. None if no degree finds room.
+  // with room, the micro-batch is the one that ends lowest, at a tie the emptiest. Degrees far above the least are tried
+  // in growing steps. None if no degree finds room.
   [[nodiscard]] std::optional<Spot> find(int sequence, int least_degree, double target);
+
+  // Where `sequence` fits below `target` seconds with the least lost: ranks of equal load, filled to the brim. Of the windows
+  // of neighbours in order() and a few degrees from least_degree on, the one with the least
+  //   d t_d  +  sum over its ranks of (highest load - load)  +  tightness d (target - height)    [rank-seconds].
+  // None if no window ends by `target`: then find().
+  [[nodiscard]] std::optional<Spot> pack(int sequence, int least_degree, double target, double tightness);
 
   void place(int sequence, Place place);  // must be off the board and have room
   Place remove(int sequence);             // must be on it
@@ -50,6 +57,9 @@ class Board {
 
  private:
   void add(int sequence, double sign);
+  void shift(std::int32_t rank, double seconds);  // one rank's load and its place in order()
+  // Into roomy_: at most `most` ranks with room and a load of at most `ceiling`, by falling load.
+  void collect_roomy(std::int64_t held, int micro_batch, double ceiling, int most);
   void reorder(const std::vector<std::int32_t>& changed);
   // The degree-th rank with room, in order; -1 if there are fewer.
   [[nodiscard]] int last_rank(std::int64_t held, int degree, int micro_batch);
@@ -71,6 +81,7 @@ class Board {
   std::vector<std::pair<int, Place>> journal_;      // removed since begin()
   std::vector<bool> marked_;                        // [ranks] scratch
   std::vector<std::int32_t> kept_, moved_;          // scratch of reorder()
+  std::vector<std::int32_t> roomy_;                 // scratch of pack()
 };
 
 }  // namespace hetsp::planner

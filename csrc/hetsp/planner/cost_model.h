@@ -26,8 +26,8 @@ struct LinkCost {
 struct CostModel {
   double seconds_per_pair = 0.0;     // a
   double seconds_per_token = 0.0;    // b
-  std::vector<LinkCost> links;       // e(d) at some degrees >= 2, ascending; linear between them, past the last with the
-                                // slope of the last two where that rises, constant before the first; empty: e = 0
+  std::vector<LinkCost> links{};     // e(d) at some degrees >= 2, ascending; linear between them, past the last with the
+                                  // slope of the last two where that rises, constant before the first; empty: e = 0
   double hop_seconds = 0.0;  // h
   double micro_batch_seconds = 0.0;  // optimizer-independent work of a micro-batch (FlexSP's b1)
 
