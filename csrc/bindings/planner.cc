@@ -136,9 +136,12 @@ Plan from_dict(const nb::dict& dict) {
               plan.compute_seconds.size() == plan.rank_seconds.size(),
           "plan: the dictionary has times of ", plan.rank_seconds.size(), " and ", plan.compute_seconds.size(), " ranks for ",
           plan.ranks);
-  for (const auto& entry : field_as<std::vector<nb::tuple>>(dict, "sequences")) {
-    require(entry.size() == 3, "plan: a sequence has ", entry.size(), " fields, must be [tokens, visible_pairs, fixed_cost]");
-    plan.sequences.push_back({nb::cast<std::int64_t>(entry[0]), nb::cast<std::int64_t>(entry[1]), nb::cast<double>(entry[2])});
+  for (const auto& entry : field_as<std::vector<nb::list>>(dict, "sequences")) {
+    Sequence sequence;
+    require(entry.size() == 3 && nb::try_cast(entry[0], sequence.tokens) && nb::try_cast(entry[1], sequence.visible_pairs) &&
+                nb::try_cast(entry[2], sequence.fixed_cost),
+            "plan: a sequence is ", nb::repr(entry).c_str(), ", must be [tokens, visible_pairs, fixed_cost]");
+    plan.sequences.push_back(sequence);
   }
   check(plan.sequences);
   for (const auto& groups : field_as<std::vector<std::vector<nb::dict>>>(dict, "micro_batches")) {
@@ -284,8 +287,8 @@ void register_plan(nb::module_& m) {
           "to_dict", [](const Plan& p) { return to_dict(p); }, "Plain numbers, strings, lists and dictionaries, fit for JSON.")
       .def_static("from_dict", &from_dict, "data"_a,
                   "The plan that to_dict() described. Raises InvalidArgument if its digest differs.")
-      .def("__reduce__",
-           [](const Plan& p) { return nb::make_tuple(nb::type<Plan>().attr("from_dict"), nb::make_tuple(to_dict(p))); })
+      .def("__getstate__", [](const Plan& p) { return to_dict(p); })
+      .def("__setstate__", [](Plan& p, const nb::dict& state) { new (&p) Plan(from_dict(state)); })
       .def("__str__", &table)
       .def("__repr__", [](const Plan& p) {
         return concat("<hetsp_ext.Plan ", one_line(p), " on ", p.ranks, " ranks, digest ", hex_digest(p), ">");

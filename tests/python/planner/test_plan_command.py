@@ -1,0 +1,85 @@
+"""`hetsp plan`: a table, or JSON, from lengths in whatever form they come."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hetsp_ext import Plan, cli
+
+LENGTHS = [5000, 1200, 800, 64]
+
+
+def write(folder: Path, form: str) -> str:
+    path = folder / f"lengths.{form}"
+    if form == "txt":
+        path.write_text("5000\n1200 800,\n64\n")
+    elif form == "json":
+        path.write_text(json.dumps(LENGTHS))
+    elif form == "npz":
+        np.savez(path, lengths=np.array(LENGTHS, np.uint32), other=np.zeros(2))
+    elif form == "npy":
+        np.save(path, np.array(LENGTHS))
+    else:
+        return ",".join(map(str, LENGTHS))
+    return str(path)
+
+
+@pytest.mark.parametrize("form", ["list", "txt", "json", "npz", "npy"])
+def test_json_is_one_plan_from_any_form(form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", "--ranks", "3", "--lengths", write(tmp_path, form), "--memory-tokens", "4000", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    plan = Plan.from_dict(record)
+    assert [s.tokens for s in plan.sequences] == LENGTHS
+    assert record["one_line"] == plan.one_line()
+    assert record["gap"] == plan.gap
+
+
+def test_table_and_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", "--ranks", "4", "--lengths", "9,8,7,6,5", "--first", "3", "--strategy", "data-parallel"]) == 0
+    assert "plan data-parallel: 3 sequences, 24 tokens on 4 ranks, 1 micro-batch; 3x1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lengths", "1,x"], "'x' is none"),
+        (["--lengths", ""], "'' is none"),
+        (["--lengths", "no/such/file.txt"], "is no file"),
+        (["--lengths", "10", "--ranks", "0"], "ranks is 0"),
+        (["--lengths", "10", "--first", "0"], "--first is 0"),
+        (["--lengths", "100", "--memory-tokens", "10"], "sequence 0 has 100 tokens"),
+        (["--lengths", "10", "--work-limit", "0"], "work_limit is 0"),
+    ],
+)
+def test_a_wrong_request_is_one_line_and_status_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["plan", "--ranks", "2", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert not captured.out
+
+
+def test_files_without_lengths_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "two.npz", a=np.zeros(2, int), b=np.zeros(2, int))
+    (tmp_path / "broken.json").write_text("[1, 2")
+    (tmp_path / "object.json").write_text("{}")
+    (tmp_path / "floats.json").write_text("[1.5]")
+    for name, message in [
+        ("two.npz", "holds a, b; none is called 'lengths'"),
+        ("broken.json", "cannot be read"),
+        ("object.json", "one array of integers, it holds a dict"),
+        ("floats.json", "1.5 is none"),
+    ]:
+        assert cli.main(["plan", "--ranks", "2", "--lengths", str(tmp_path / name)]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_an_unknown_strategy_lists_the_allowed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["plan", "--ranks", "2", "--lengths", "10", "--strategy", "fast"])
+    assert stop.value.code == 2
+    assert "'auto', 'static', 'data-parallel'" in capsys.readouterr().err
