@@ -2,4 +2,17 @@
 // autograd and autocast are Python (hetsp_ext/attention).
 #include <torch/csrc/stable/library.h>
 
-STABLE_TORCH_LIBRARY(hetsp, m) { m.def("cuda_info() -> int[]"); }
+STABLE_TORCH_LIBRARY(hetsp, m) {
+  m.def("cuda_info() -> int[]");
+  m.def(
+      "cu_seqlens_to_segments(Tensor cu_seqlens_q, Tensor cu_seqlens_k, int window_left, int window_right, SymInt total_q, "
+      "SymInt total_k, SymInt max_seqlen_q, SymInt max_seqlen_k) -> Tensor");
+  m.def(
+      "varlen_attention_forward(Tensor q, Tensor k, Tensor v, Tensor segments, float softmax_scale, float softcap, "
+      "Tensor? sink, Tensor? seed_out, Tensor? seed_lse, bool partial) -> (Tensor out, Tensor lse)");
+  m.def(
+      "varlen_attention_backward(Tensor grad_out, Tensor? grad_lse, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, "
+      "Tensor segments, float softmax_scale, float softcap, Tensor? sink, bool partial) "
+      "-> (Tensor dq, Tensor dk, Tensor dv, Tensor dsink)");
+  m.def("merge_attention(Tensor out_a, Tensor lse_a, Tensor out_b, Tensor lse_b) -> (Tensor out, Tensor lse)");
+}

@@ -2,6 +2,7 @@
 
 from . import _native as _native
 from . import errors
+from .attention import merge_attention, segment_attention, varlen_attention
 from .documents import FolderSource, SequenceSource, StepSequences, standard_library
 from .loss import chunked_cross_entropy, token_mean
 from .planner import Cluster, CostModel, ModelShape, Plan, Sequence, cost_model_from_model, plan
@@ -20,7 +21,10 @@ __all__ = [
     "chunked_cross_entropy",
     "cost_model_from_model",
     "errors",
+    "merge_attention",
     "plan",
+    "segment_attention",
     "standard_library",
     "token_mean",
+    "varlen_attention",
 ]

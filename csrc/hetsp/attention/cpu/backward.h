@@ -1,0 +1,12 @@
+// Backward on the CPU; the contract is that of forward.h.
+#pragma once
+
+#include "hetsp/attention/cpu/isa.h"
+#include "hetsp/attention/params.h"
+#include "hetsp/base/parallel.h"
+
+namespace hetsp::attention::cpu {
+
+void backward(const BackwardParams& params, Parallel& parallel, Isa isa = best_isa());
+
+}  // namespace hetsp::attention::cpu

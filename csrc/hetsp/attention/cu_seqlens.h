@@ -1,0 +1,24 @@
+// flash-attn's packed-batch description, turned into segments at the edge: sequence b holds query rows
+// [cu_q[b], cu_q[b+1]) and key rows [cu_k[b], cu_k[b+1]), causal and windows aligned at the bottom right.
+#pragma once
+
+#include <cstdint>
+
+#include "hetsp/attention/segment.h"
+
+namespace hetsp::attention {
+
+struct CuSeqlens {
+  const void *q, *k;  // [batch + 1] int32, or int64 where is_int64; host memory
+  bool is_int64;
+  std::int64_t batch;
+  std::int64_t total_q, total_k;          // rows of the packed tensors; cu[batch] may be less (an unused tail)
+  std::int64_t max_seqlen_q, max_seqlen_k;  // upper bounds that the caller promises; checked
+  std::int64_t left, right;               // window, tokens, or -1
+};
+
+// Writes batch segments. Throws InvalidArgument, naming the index and the value, where an array does not start at 0,
+// decreases or ends beyond the tensor, or where a sequence is longer than its max_seqlen; `segments` is then unspecified.
+void cu_seqlens_to_segments(const CuSeqlens& cu_seqlens, Segment* segments);
+
+}  // namespace hetsp::attention

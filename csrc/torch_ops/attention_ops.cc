@@ -1,0 +1,250 @@
+#include "torch_ops/attention_ops.h"
+
+#include <torch/csrc/stable/ops.h>
+#include <torch/headeronly/core/ScalarType.h>
+
+#include <string>
+
+#include "hetsp/attention/validate.h"
+#include "hetsp/base/error.h"
+#include "torch_ops/at_edge.h"
+
+namespace hetsp::torch_ops {
+
+namespace {
+
+using attention::ConstView;
+using attention::DType;
+using attention::View;
+using torch::headeronly::ScalarType;
+
+static_assert(sizeof(attention::Segment) == 8 * sizeof(int64_t), "a segment is one row of the [B, 8] int64 tensor");
+
+std::string name(ScalarType type) {
+  switch (type) {
+    case ScalarType::Float:
+      return "float32";
+    case ScalarType::Double:
+      return "float64";
+    case ScalarType::BFloat16:
+      return "bfloat16";
+    case ScalarType::Half:
+      return "float16";
+    case ScalarType::Int:
+      return "int32";
+    case ScalarType::Long:
+      return "int64";
+    default:
+      return concat("torch dtype number ", static_cast<int>(type));
+  }
+}
+
+std::string shape_of(const Tensor& t) {
+  std::string text = "[";
+  for (int64_t i = 0; i < t.dim(); ++i) text += (i ? ", " : "") + std::to_string(t.size(i));
+  return text + "]";
+}
+
+ScalarType acc_of(ScalarType type) { return type == ScalarType::Double ? ScalarType::Double : ScalarType::Float; }
+
+DType dtype_of(const Tensor& q) {
+  switch (q.scalar_type()) {
+    case ScalarType::Float:
+      return DType::float32;
+    case ScalarType::Double:
+      return DType::float64;
+    case ScalarType::BFloat16:
+      return DType::bfloat16;
+    case ScalarType::Half:
+      return DType::float16;
+    default:
+      throw InvalidArgument("q has dtype " + name(q.scalar_type()) + ", must be float64, float32, bfloat16 or float16");
+  }
+}
+
+void check_device(const char* what, const Tensor& t, const Tensor& like) {
+  const auto text = [](const Tensor& x) {
+    return x.is_cpu() ? std::string("the CPU") : concat("device ", x.get_device_index());
+  };
+  require(t.is_cpu() == like.is_cpu() && (t.is_cpu() || t.get_device_index() == like.get_device_index()), what, " is on ",
+          text(t), ", must be on ", text(like), " like its neighbours");
+}
+
+// Device, dtype and shape; an extent of -1 is free.
+void check(const char* what, const Tensor& t, const Tensor& like, ScalarType type, std::initializer_list<int64_t> shape) {
+  check_device(what, t, like);
+  require(t.scalar_type() == type, what, " has dtype ", name(t.scalar_type()), ", must be ", name(type));
+  bool fits = t.dim() == static_cast<int64_t>(shape.size());
+  std::string wanted;
+  int64_t axis = 0;
+  for (const int64_t extent : shape) {
+    fits = fits && (extent < 0 || t.size(axis) == extent);
+    wanted += (axis++ ? ", " : "") + (extent < 0 ? std::string("any") : std::to_string(extent));
+  }
+  require(fits, what, " has shape ", shape_of(t), ", must be [", wanted, "]");
+}
+
+attention::Shape check_qkv(const Tensor& q, const Tensor& k, const Tensor& v) {
+  const DType dtype = dtype_of(q);
+  check("q", q, q, q.scalar_type(), {-1, -1, -1});
+  check("k", k, q, q.scalar_type(), {-1, -1, q.size(2)});
+  check("v", v, q, q.scalar_type(), {k.size(0), k.size(1), -1});
+  return {q.size(0), k.size(0), q.size(1), k.size(1), q.size(2), v.size(2), dtype};
+}
+
+// Outer strides may be anything; a last dimension that is not contiguous costs a copy.
+Tensor with_contiguous_rows(const Tensor& t) { return t.size(2) == 1 || t.stride(2) == 1 ? t : torch::stable::contiguous(t); }
+
+ConstView const_view(const Tensor& t) { return {t.const_data_ptr(), t.stride(0), t.stride(1)}; }
+View view(const Tensor& t) { return {t.mutable_data_ptr(), t.stride(0), t.stride(1)}; }
+const void* data(const std::optional<Tensor>& t) { return t ? t->const_data_ptr() : nullptr; }
+
+Tensor empty(const Tensor& like, std::initializer_list<int64_t> shape, ScalarType type) {
+  return torch::stable::new_empty(like, {shape.begin(), shape.size()}, type);
+}
+
+std::optional<Tensor> contiguous(const std::optional<Tensor>& t) {
+  return t ? std::optional<Tensor>(torch::stable::contiguous(*t)) : std::nullopt;
+}
+
+int device_of(const Tensor& t) { return t.is_cpu() ? -1 : t.get_device_index(); }
+
+}  // namespace
+
+Tensor cu_seqlens_to_segments(const AttentionLaunch& launch, Tensor cu_q, Tensor cu_k, int64_t window_left,
+                              int64_t window_right, int64_t total_q, int64_t total_k, int64_t max_seqlen_q,
+                              int64_t max_seqlen_k) {
+  return at_edge([&] {
+    const ScalarType type = cu_q.scalar_type();
+    require(type == ScalarType::Int || type == ScalarType::Long, "cu_seqlens_q has dtype ", name(type),
+            ", must be int32 or int64");
+    require(cu_q.dim() == 1 && cu_q.size(0) >= 1, "cu_seqlens_q has shape ", shape_of(cu_q), ", must be [sequences + 1]");
+    check("cu_seqlens_k", cu_k, cu_q, type, {cu_q.size(0)});
+    cu_q = torch::stable::contiguous(cu_q), cu_k = torch::stable::contiguous(cu_k);
+    const int64_t batch = cu_q.size(0) - 1;
+    Tensor segments = empty(cu_q, {batch, 8}, ScalarType::Long);
+    const attention::CuSeqlens in{cu_q.const_data_ptr(),
+                                  cu_k.const_data_ptr(),
+                                  type == ScalarType::Long,
+                                  batch,
+                                  total_q,
+                                  total_k,
+                                  max_seqlen_q,
+                                  max_seqlen_k,
+                                  window_left,
+                                  window_right};
+    launch.cu_seqlens_to_segments(in, static_cast<attention::Segment*>(segments.mutable_data_ptr()), device_of(cu_q));
+    return segments;
+  });
+}
+
+std::tuple<Tensor, Tensor> varlen_attention_forward(const AttentionLaunch& launch, Tensor q, Tensor k, Tensor v,
+                                                    Tensor segments, double softmax_scale, double softcap,
+                                                    std::optional<Tensor> sink, std::optional<Tensor> seed_out,
+                                                    std::optional<Tensor> seed_lse, bool partial) {
+  return at_edge([&] {
+    attention::ForwardParams params{};
+    const attention::Shape shape = params.shape = check_qkv(q, k, v);
+    const ScalarType acc = acc_of(q.scalar_type());
+    check("segments", segments, q, ScalarType::Long, {-1, 8});
+    if (sink) check("sink", *sink, q, acc, {shape.heads});
+    if (seed_out) check("seed_out", *seed_out, q, acc, {shape.total_q, shape.heads, shape.head_dim_v});
+    if (seed_lse) check("seed_lse", *seed_lse, q, acc, {shape.heads, shape.total_q});
+
+    q = with_contiguous_rows(q), k = with_contiguous_rows(k), v = with_contiguous_rows(v);
+    segments = torch::stable::contiguous(segments);
+    sink = contiguous(sink), seed_lse = contiguous(seed_lse);
+    if (seed_out) seed_out = with_contiguous_rows(*seed_out);
+    Tensor out = empty(q, {shape.total_q, shape.heads, shape.head_dim_v}, partial ? acc : q.scalar_type());
+    Tensor lse = empty(q, {shape.heads, shape.total_q}, acc);
+
+    params.score = {softmax_scale, softcap};
+    params.segments = static_cast<const attention::Segment*>(segments.const_data_ptr());
+    params.segment_count = segments.size(0);
+    params.q = const_view(q), params.k = const_view(k), params.v = const_view(v);
+    params.sink = data(sink);
+    if (seed_out) params.seed_out = const_view(*seed_out);
+    params.seed_lse = data(seed_lse);
+    params.out = view(out), params.out_is_acc = partial, params.lse = lse.mutable_data_ptr();
+    require(seed_out.has_value() == seed_lse.has_value(), "seed_out and seed_lse must be given together");
+    attention::validate(params);
+    launch.forward(params, device_of(q));
+    return std::tuple(out, lse);
+  });
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> varlen_attention_backward(const AttentionLaunch& launch, Tensor grad_out,
+                                                                     std::optional<Tensor> grad_lse, Tensor q, Tensor k,
+                                                                     Tensor v, Tensor out, Tensor lse, Tensor segments,
+                                                                     double softmax_scale, double softcap,
+                                                                     std::optional<Tensor> sink, bool partial) {
+  return at_edge([&] {
+    attention::BackwardParams params{};
+    const attention::Shape shape = params.shape = check_qkv(q, k, v);
+    const ScalarType type = q.scalar_type(), acc = acc_of(type), out_type = out.scalar_type() == acc ? acc : type;
+    check("segments", segments, q, ScalarType::Long, {-1, 8});
+    check("out", out, q, out_type, {shape.total_q, shape.heads, shape.head_dim_v});
+    check("grad_out", grad_out, q, out_type, {shape.total_q, shape.heads, shape.head_dim_v});
+    check("lse", lse, q, acc, {shape.heads, shape.total_q});
+    if (grad_lse) check("grad_lse", *grad_lse, q, acc, {shape.heads, shape.total_q});
+    if (sink) check("sink", *sink, q, acc, {shape.heads});
+
+    q = with_contiguous_rows(q), k = with_contiguous_rows(k), v = with_contiguous_rows(v);
+    out = with_contiguous_rows(out), grad_out = with_contiguous_rows(grad_out);
+    segments = torch::stable::contiguous(segments), lse = torch::stable::contiguous(lse);
+    sink = contiguous(sink), grad_lse = contiguous(grad_lse);
+    const ScalarType grad_type = partial ? acc : type;
+    Tensor dq = empty(q, {shape.total_q, shape.heads, shape.head_dim}, grad_type);
+    Tensor dk = empty(q, {shape.total_k, shape.heads_kv, shape.head_dim}, grad_type);
+    Tensor dv = empty(q, {shape.total_k, shape.heads_kv, shape.head_dim_v}, grad_type);
+    Tensor dsink = empty(q, {sink ? shape.heads : 0}, acc);
+    Tensor delta = empty(q, {shape.heads, shape.total_q}, acc);
+
+    params.score = {softmax_scale, softcap};
+    params.segments = static_cast<const attention::Segment*>(segments.const_data_ptr());
+    params.segment_count = segments.size(0);
+    params.q = const_view(q), params.k = const_view(k), params.v = const_view(v);
+    params.out = const_view(out), params.dout = const_view(grad_out), params.out_is_acc = out_type == acc;
+    params.lse = lse.const_data_ptr(), params.dlse = data(grad_lse), params.sink = data(sink);
+    params.delta = delta.mutable_data_ptr();
+    params.dq = view(dq), params.dk = view(dk), params.dv = view(dv), params.grads_are_acc = partial;
+    params.dsink = sink ? dsink.mutable_data_ptr() : nullptr;
+    attention::validate(params);
+    launch.backward(params, device_of(q));
+    return std::tuple(dq, dk, dv, dsink);
+  });
+}
+
+std::tuple<Tensor, Tensor> merge_attention(const AttentionLaunch& launch, Tensor out_a, Tensor lse_a, Tensor out_b,
+                                           Tensor lse_b) {
+  return at_edge([&] {
+    const ScalarType acc = out_a.scalar_type();
+    require(acc == ScalarType::Float || acc == ScalarType::Double, "out_a has dtype ", name(acc),
+            ", must be float32 or float64: partial results are merged unrounded");
+    check("out_a", out_a, out_a, acc, {-1, -1, -1});
+    const int64_t total_q = out_a.size(0), heads = out_a.size(1), head_dim_v = out_a.size(2);
+    check("out_b", out_b, out_a, acc, {total_q, heads, head_dim_v});
+    check("lse_a", lse_a, out_a, acc, {heads, total_q});
+    check("lse_b", lse_b, out_a, acc, {heads, total_q});
+
+    out_a = with_contiguous_rows(out_a), out_b = with_contiguous_rows(out_b);
+    lse_a = torch::stable::contiguous(lse_a), lse_b = torch::stable::contiguous(lse_b);
+    Tensor out = empty(out_a, {total_q, heads, head_dim_v}, acc);
+    Tensor lse = empty(out_a, {heads, total_q}, acc);
+    const attention::MergeParams params{total_q,
+                                        heads,
+                                        head_dim_v,
+                                        acc == ScalarType::Double,
+                                        const_view(out_a),
+                                        const_view(out_b),
+                                        lse_a.const_data_ptr(),
+                                        lse_b.const_data_ptr(),
+                                        view(out),
+                                        lse.mutable_data_ptr()};
+    attention::validate(params);
+    launch.merge(params, device_of(out_a));
+    return std::tuple(out, lse);
+  });
+}
+
+}  // namespace hetsp::torch_ops

@@ -1,0 +1,23 @@
+"""Calls a native op so that its complaints arrive as hetsp_ext.errors."""
+
+from typing import Any
+
+import torch
+
+from .. import _native as _native  # loads torch.ops.hetsp
+from ..errors import InvalidArgument
+
+_MARK = "hetsp: "  # set by csrc/torch_ops/at_edge.h
+
+
+def call(op: Any, *args: Any) -> Any:
+    """op(*args); an InvalidArgument of the core is raised as ours, whatever class and prefix torch has given it."""
+    if torch.compiler.is_compiling():  # the traced call is checked when it runs
+        return op(*args)
+    try:
+        return op(*args)
+    except (ValueError, RuntimeError) as error:
+        _, mark, message = str(error).partition(_MARK)
+        if not mark:
+            raise
+        raise InvalidArgument(message.splitlines()[0]) from None

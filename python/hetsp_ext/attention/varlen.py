@@ -1,0 +1,165 @@
+"""Variable-length attention: packed batches by cu_seqlens, or any list of segments."""
+
+from typing import Literal, overload
+
+from torch import Tensor
+
+from ..errors import InvalidArgument
+from . import _registration
+from ._call import call
+
+
+def _attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    segments: Tensor,
+    softmax_scale: float | None,
+    softcap: float,
+    sink: Tensor | None,
+    return_lse: bool,
+) -> Tensor | tuple[Tensor, Tensor]:
+    if softmax_scale is None:
+        softmax_scale = q.shape[-1] ** -0.5
+    if sink is not None:
+        sink = sink.to(_registration.accumulate_dtype(q.dtype))
+    out, lse = call(
+        _registration.ops.varlen_attention_forward, q, k, v, segments, softmax_scale, softcap, sink, None, None, False
+    )
+    return (out, lse) if return_lse else out
+
+
+def _check(q: Tensor, k: Tensor, v: Tensor) -> None:
+    for name, tensor in (("q", q), ("k", k), ("v", v)):
+        if tensor.dim() != 3:
+            raise InvalidArgument(f"{name} has shape {list(tensor.shape)}, must be (tokens, heads, head_dim)")
+
+
+@overload
+def varlen_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_seqlens_q: Tensor,
+    cu_seqlens_k: Tensor,
+    max_seqlen_q: int,
+    max_seqlen_k: int,
+    softmax_scale: float | None = None,
+    causal: bool = True,
+    window_size: tuple[int, int] = (-1, -1),
+    softcap: float = 0.0,
+    sink: Tensor | None = None,
+    deterministic: bool = False,
+    return_lse: Literal[True] = True,
+) -> tuple[Tensor, Tensor]: ...
+
+
+@overload
+def varlen_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_seqlens_q: Tensor,
+    cu_seqlens_k: Tensor,
+    max_seqlen_q: int,
+    max_seqlen_k: int,
+    softmax_scale: float | None = None,
+    causal: bool = True,
+    window_size: tuple[int, int] = (-1, -1),
+    softcap: float = 0.0,
+    sink: Tensor | None = None,
+    deterministic: bool = False,
+    *,
+    return_lse: Literal[False],
+) -> Tensor: ...
+
+
+def varlen_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_seqlens_q: Tensor,
+    cu_seqlens_k: Tensor,
+    max_seqlen_q: int,
+    max_seqlen_k: int,
+    softmax_scale: float | None = None,
+    causal: bool = True,
+    window_size: tuple[int, int] = (-1, -1),
+    softcap: float = 0.0,
+    sink: Tensor | None = None,
+    deterministic: bool = False,
+    return_lse: bool = True,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Attention of a batch of sequences packed one after another, each on its own; names as in flash-attn.
+
+    Row i of a sequence with m queries and n keys sees key j iff -left <= j - (i + n - m) <= right (bottom-right aligned).
+    A row that sees no key gives out 0, lse -inf (the sink's value with a sink) and zero gradients, and so does a row past
+    cu_seqlens[-1]; rows past it are never read. out and lse are differentiable once, in q, k, v and sink.
+
+    Args:
+        q: (total_q, heads, head_dim); float64, float32, bfloat16 or float16; any outer strides, last dimension contiguous
+            (else it is copied). Under autocast q, k, v are cast to its dtype.
+        k: (total_k, heads_kv, head_dim), heads a multiple of heads_kv: query head a reads key head a // (heads / heads_kv).
+        v: (total_k, heads_kv, head_dim_v).
+        cu_seqlens_q, cu_seqlens_k: (sequences + 1,) int32 or int64, from 0, never decreasing, at most the rows of q and k.
+        max_seqlen_q, max_seqlen_k: tokens, upper bounds on the sequence lengths.
+        softmax_scale: factor of q . k; None: head_dim ** -0.5.
+        causal: sets window_size[1] to 0.
+        window_size: (left, right) in tokens; -1: unbounded.
+        softcap: c > 0 replaces each score x by c tanh(x / c); 0: off.
+        sink: (heads,) logits that join each row's softmax after its keys and carry no value; None: none.
+        deterministic: bitwise equal gradients in every run; always so on CPU.
+        return_lse: also return the logarithm of the softmax's denominator.
+
+    Returns:
+        out: (total_q, heads, head_dim_v) in q's dtype, and with return_lse lse: (heads, total_q), natural logarithm, float32
+        (float64 for float64 inputs).
+
+    Raises:
+        InvalidArgument: for arguments that cannot be honoured, naming the value and what is allowed.
+    """
+    _check(q, k, v)
+    left, right = window_size
+    segments = call(
+        _registration.ops.cu_seqlens_to_segments,
+        cu_seqlens_q,
+        cu_seqlens_k,
+        left,
+        0 if causal else right,
+        q.shape[0],
+        k.shape[0],
+        max_seqlen_q,
+        max_seqlen_k,
+    )
+    return _attend(q, k, v, segments, softmax_scale, softcap, sink, return_lse)
+
+
+def segment_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    segments: Tensor,
+    softmax_scale: float | None = None,
+    softcap: float = 0.0,
+    sink: Tensor | None = None,
+    return_lse: bool = True,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Attention over any list of segments: pieces of a zigzag, shared prefixes, windows by position, trees.
+
+    A row attends to the visible keys of every segment that holds it, in list order, under one softmax. A key that two
+    segments show to the same row counts twice.
+
+    Args:
+        q, k, v, softmax_scale, softcap, sink, return_lse: as in `varlen_attention`.
+        segments: (count, 8) int64: q_begin, q_end, k_begin, k_end (rows), q_pos0, k_pos0 (positions of the first query and
+            of the first key), left, right (tokens, -1: unbounded). A key is visible iff
+            -left <= key position - query position <= right; causal is right = 0.
+
+    Returns:
+        As `varlen_attention`.
+
+    Raises:
+        InvalidArgument: as `varlen_attention`, and for segments that leave the tensors.
+    """
+    _check(q, k, v)
+    return _attend(q, k, v, segments, softmax_scale, softcap, sink, return_lse)

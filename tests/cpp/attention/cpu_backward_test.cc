@@ -1,0 +1,100 @@
+#include "attention/reference.h"
+#include "hetsp/attention/cpu/backward.h"
+#include "hetsp/attention/cpu/forward.h"
+#include "hetsp/base/thread_pool.h"
+#include "support/check.h"
+
+using namespace attention_test;
+using hetsp::ThreadPool;
+using hetsp::attention::cpu::Isa;
+
+namespace {
+
+constexpr DType kTypes[] = {DType::float64, DType::float32, DType::bfloat16, DType::float16};
+
+// Twice the norm-wise error of the plain maths in the accumulate type, and a floor: rows of few keys cancel in dp - delta,
+// for everyone. With 16-bit inputs out is rounded before the backward reads it, as in training.
+double allowed(const Problem& p, double error_of_plain_maths) {
+  const DType type = p.partial ? acc_of(p.shape.dtype) : p.shape.dtype;
+  const double floor = type == DType::float64 ? 1e-13 : type == DType::float32 ? 5e-7 : type == DType::bfloat16 ? 1e-2 : 2e-3;
+  return 2 * error_of_plain_maths + floor;
+}
+
+Result run(const Problem& p, int workers, Isa isa = cpu::best_isa()) {
+  const DType acc = acc_of(p.shape.dtype), out = p.partial ? acc : p.shape.dtype;
+  Result r = make_result(p, out, out, acc);
+  ThreadPool pool(workers);
+  cpu::forward(forward_params(p, r), pool, isa);
+  cpu::backward(backward_params(p, r), pool, isa);
+  return r;
+}
+
+}  // namespace
+
+TEST(agrees_with_the_definition_on_every_isa) {
+  for (const Isa isa : cpu::supported_isas())
+    for (unsigned seed = 0; seed < 120; ++seed) {
+      const DType type = kTypes[seed % 4];
+      check::context() = std::string(cpu::name(isa)) + " seed " + std::to_string(seed);
+      const Problem p = random_problem(seed, type);
+      const Result expected = reference(p), plain = type == DType::float64 ? reference(p) : reference<float>(p),
+                   r = run(p, 1, isa);
+      CHECK_NEAR(relative_error(r.dq, expected.dq), 0, allowed(p, relative_error(plain.dq, expected.dq)));
+      CHECK_NEAR(relative_error(r.dk, expected.dk), 0, allowed(p, relative_error(plain.dk, expected.dk)));
+      CHECK_NEAR(relative_error(r.dv, expected.dv), 0, allowed(p, relative_error(plain.dv, expected.dv)));
+      CHECK_NEAR(relative_error(r.dsink, expected.dsink), 0, allowed(p, relative_error(plain.dsink, expected.dsink)));
+    }
+}
+
+TEST(worker_counts_agree_bitwise) {
+  for (unsigned seed = 200; seed < 220; ++seed) {
+    check::context() = "seed " + std::to_string(seed);
+    const Problem p = random_problem(seed, DType::float32);
+    const Result one = run(p, 1), three = run(p, 3);
+    CHECK(one.dq.buffer().same_bits(three.dq.buffer()));
+    CHECK(one.dk.buffer().same_bits(three.dk.buffer()));
+    CHECK(one.dv.buffer().same_bits(three.dv.buffer()));
+    CHECK(one.dsink.same_bits(three.dsink));
+  }
+}
+
+// Row 25 of a causal document of 40 holds NaN in q and dout: keys after it must not hear of it. Nor may anything hear of
+// the NaN in rows outside all segments.
+TEST(what_a_key_is_not_seen_by_cannot_reach_it) {
+  for (const Isa isa : cpu::supported_isas()) {
+    check::context() = cpu::name(isa);
+    std::mt19937 random(6);
+    Problem p = make_problem({42, 42, 1, 1, 8, 8, DType::float32}, {0.5, 0.0}, {{0, 40, 0, 40, 0, 0, -1, 0}}, random);
+    p.with_seed = p.with_dlse = false, p.with_sink = true;
+    Result r = run(p, 1, isa);
+    for (std::int64_t i = 0; i < 8; ++i)
+      for (const std::int64_t row : {25, 40, 41}) {
+        p.dout.set(row, 0, i, kNan), p.q.set(row, 0, i, kNan);
+        if (row >= 40) p.k.set(row, 0, i, kNan), p.v.set(row, 0, i, kNan);
+      }
+    ThreadPool pool(1);
+    cpu::backward(backward_params(p, r), pool, isa);
+    for (std::int64_t token = 0; token < 42; ++token) {
+      CHECK_EQ(std::isnan(r.dq.get(token, 0, 0)), token == 25);
+      CHECK_EQ(std::isnan(r.dk.get(token, 0, 0)), token <= 25);
+      CHECK_EQ(std::isnan(r.dv.get(token, 0, 0)), token <= 25);
+    }
+    CHECK_EQ(r.dq.get(41, 0, 0), 0.0);
+    CHECK_EQ(r.dk.get(41, 0, 0), 0.0);
+  }
+}
+
+// NaN in the last key of a causal document: only the last row may hear of it.
+TEST(what_a_row_does_not_see_cannot_reach_its_gradient) {
+  for (const Isa isa : cpu::supported_isas()) {
+    check::context() = cpu::name(isa);
+    std::mt19937 random(7);
+    Problem p = make_problem({40, 40, 1, 1, 8, 8, DType::float32}, {0.5, 0.0}, {{0, 40, 0, 40, 0, 0, -1, 0}}, random);
+    p.with_seed = p.with_sink = false;
+    for (std::int64_t i = 0; i < 8; ++i) p.k.set(39, 0, i, kNan), p.v.set(39, 0, i, kNan);
+    const Result r = run(p, 1, isa);
+    for (std::int64_t token = 0; token < 40; ++token) CHECK_EQ(std::isnan(r.dq.get(token, 0, 0)), token == 39);
+  }
+}
+
+TEST_MAIN()
