@@ -16,6 +16,7 @@ if(HETSP_HAS_CUDA)
   set(CMAKE_CUDA_STANDARD 17)  # CMake 3.25 does not know the C++20 flag of nvcc 13
   set(CMAKE_CUDA_RUNTIME_LIBRARY Static)  # a wheel tied to one libcudart breaks when torch's default CUDA moves
   enable_language(CUDA)
+  add_compile_options($<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr>)  # constexpr functions of the core run on the device
   add_compile_options($<$<COMPILE_LANGUAGE:CUDA>:-DNDEBUG>)  # asserts in device code serialise wgmma
 endif()
 message(STATUS "hetsp_ext: CUDA kernels ${HETSP_HAS_CUDA}")

@@ -1,0 +1,276 @@
+// Gradients by recomputation (FlashAttention-2, arXiv 2307.08691), formulas in params.h, in four kernels one after another:
+//
+//   delta   D_i of every row and head
+//   dsink   one block per head
+//   dq      one block per tile of query rows and query head; walks the keys
+//   dkdv    one block per tile of key rows and key head; walks the query rows of all heads that share it
+//
+// Every sum belongs to one thread and runs in one order: segments as listed, then heads, then rows. No atomics, so results
+// are bitwise repeatable; the price is that the scores are computed twice.
+//
+// A row without keys has lse = -inf: its p and ds are set to 0, never multiplied by it.
+#pragma once
+
+#include <cstdint>
+
+#include "hetsp/attention/cuda/segment_index.cuh"
+#include "hetsp/attention/cuda/tile.cuh"
+
+namespace hetsp::attention::cuda {
+
+// Side of the square tiles: four of them, Dim wide, and two of scores fit 99 KB, except for float64 beyond 128 elements
+// (136 KB: the data-centre GPUs only). Unmeasured.
+template <class Acc, int Dim>
+constexpr int backward_side = (sizeof(Acc) == sizeof(double) ? Dim <= 64 : Dim <= 128) ? 32 : 16;
+
+// "Own" rows stay for the whole block, "other" rows stream by.
+template <class Acc, int Dim>
+struct BackwardShared {
+  static constexpr int side = backward_side<Acc, Dim>;
+  Acc own_qk[side][Dim + 1], own_vo[side][Dim + 1];      // dq: Q, dO     dkdv: K, V
+  Acc other_qk[side][Dim + 1], other_vo[side][Dim + 1];  // dq: K, V      dkdv: Q, dO
+  Acc p[side][side + 1], ds[side][side + 1];             // [own][other]; dq leaves p unused
+  Acc lse[side], delta[side];                            // of the other rows; dkdv only
+};
+
+// p and ds of one visible pair. `product` is q . k, `dp` is dout . v.
+template <class Acc>
+__device__ inline void gradient(const Score& parameters, Acc product, Acc dp, Acc lse, Acc delta, Acc& p, Acc& ds) {
+  const auto scale = static_cast<Acc>(parameters.softmax_scale), softcap = static_cast<Acc>(parameters.softcap);
+  const Acc s = score(product, scale, softcap);
+  const bool seen = lse != -Acc(INFINITY);
+  const Acc ratio = softcap > 0 ? s / softcap : Acc(0);
+  p = seen ? std::exp(s - lse) : Acc(0);
+  ds = seen ? p * (dp - delta) * (1 - ratio * ratio) : Acc(0);
+}
+
+// Writes a tile of gradients, times `factor`, by way of `tile`, which nobody needs any more.
+template <class Acc, int R, int W, int Rows, int Pitch>
+__device__ void write(const Acc (&sum)[R][W], Acc factor, Acc (&tile)[Rows][Pitch], const View& view, DType dtype,
+                      std::int64_t head, std::int64_t first, int count, std::int64_t dim) {
+  Acc factors[R];
+#pragma unroll
+  for (int i = 0; i < R; ++i) factors[i] = factor;
+  __syncthreads();
+  spread(sum, factors, tile);
+  __syncthreads();
+  unstage(tile, view, dtype, head, first, count, dim);
+}
+
+// D of 16 pairs (row, head) a turn, 8 threads each.
+template <class Acc>
+__device__ void backward_delta(const BackwardParams& params, Acc (&partial)[groups][lanes]) {
+  const Shape& shape = params.shape;
+  const DType dtype = params.out_is_acc ? acc_dtype<Acc> : shape.dtype;
+  const std::int64_t pairs = shape.total_q * shape.heads;
+  for (std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * groups; first < pairs;
+       first += static_cast<std::int64_t>(gridDim.x) * groups) {
+    const std::int64_t pair = first + group(), row = pair / shape.heads, head = pair % shape.heads;
+    const std::int64_t statistic = head * shape.total_q + row;
+    Acc sum = 0;
+    if (pair < pairs)
+      for (std::int64_t column = lane(); column < shape.head_dim_v; column += lanes)
+        sum += load<Acc>(params.dout.data, dtype, row * params.dout.token_stride + head * params.dout.head_stride + column) *
+               load<Acc>(params.out.data, dtype, row * params.out.token_stride + head * params.out.head_stride + column);
+    __syncthreads();
+    partial[group()][lane()] = sum;
+    __syncthreads();
+    if (lane() != 0 || pair >= pairs) continue;
+    Acc total = params.dlse != nullptr ? -static_cast<const Acc*>(params.dlse)[statistic] : Acc(0);
+    for (int x = 0; x < lanes; ++x) total += partial[group()][x];
+    const bool seen = static_cast<const Acc*>(params.lse)[statistic] != -Acc(INFINITY);
+    static_cast<Acc*>(params.delta)[statistic] = seen ? total : Acc(0);
+  }
+}
+
+// Summed in float64: a head may have millions of rows, and there is one number per head.
+template <class Acc>
+__device__ void backward_dsink(const BackwardParams& params, double (&partial)[block_threads]) {
+  const Shape& shape = params.shape;
+  for (std::int64_t head = blockIdx.x; head < shape.heads; head += gridDim.x) {
+    const auto* lse = static_cast<const Acc*>(params.lse) + head * shape.total_q;
+    const auto* delta = static_cast<const Acc*>(params.delta) + head * shape.total_q;
+    const Acc sink = static_cast<const Acc*>(params.sink)[head];
+    double sum = 0;
+    for (std::int64_t row = threadIdx.x; row < shape.total_q; row += block_threads)
+      if (lse[row] != -Acc(INFINITY)) sum -= static_cast<double>(std::exp(sink - lse[row])) * static_cast<double>(delta[row]);
+    __syncthreads();
+    partial[threadIdx.x] = sum;
+    __syncthreads();
+    if (threadIdx.x != 0) continue;
+    double total = 0;
+    for (int thread = 0; thread < block_threads; ++thread) total += partial[thread];
+    static_cast<Acc*>(params.dsink)[head] = static_cast<Acc>(total);
+  }
+}
+
+template <class Acc, int Dim>
+struct DqBlock {
+  static constexpr int side = backward_side<Acc, Dim>, R = side / groups, C = side / lanes, W = Dim / lanes;
+
+  const BackwardParams& params;
+  BackwardShared<Acc, Dim>& shared;
+  std::int64_t head, row0;
+  int rows;
+  Acc lse[R] = {}, delta[R] = {}, dq[R][W] = {};
+
+  __device__ std::int64_t row(int i) const { return row0 + group() * R + i; }
+  __device__ bool inside(int i) const { return group() * R + i < rows; }
+
+  __device__ void begin() {
+    const Shape& shape = params.shape;
+    stage(shared.own_qk, params.q, shape.dtype, head, row0, rows, shape.head_dim);
+    stage(shared.own_vo, params.dout, params.out_is_acc ? acc_dtype<Acc> : shape.dtype, head, row0, rows, shape.head_dim_v);
+#pragma unroll
+    for (int i = 0; i < R; ++i) {
+      const std::int64_t statistic = head * shape.total_q + row(i);
+      lse[i] = inside(i) ? static_cast<const Acc*>(params.lse)[statistic] : -Acc(INFINITY);
+      delta[i] = inside(i) ? static_cast<const Acc*>(params.delta)[statistic] : Acc(0);
+    }
+  }
+
+  __device__ void attend(const Segment& segment) {
+    const std::int64_t first = larger(row0, segment.q_begin), last = smaller(row0 + rows, segment.q_end) - 1;
+    if (first > last) return;
+    const RowRange keys{visible_keys(segment, first).begin, visible_keys(segment, last).end};
+    for (std::int64_t key = keys.begin; key < keys.end; key += side)
+      step(segment, key, static_cast<int>(smaller<std::int64_t>(keys.end - key, side)));
+  }
+
+  __device__ void step(const Segment& segment, std::int64_t key, int count) {
+    const Shape& shape = params.shape;
+    const std::int64_t head_kv = head / (shape.heads / shape.heads_kv);
+    Run run[R];
+#pragma unroll
+    for (int i = 0; i < R; ++i) {
+      const bool member = inside(i) && segment.q_begin <= row(i) && row(i) < segment.q_end;
+      run[i] = member ? run_in_tile(visible_keys(segment, row(i)), key, count) : Run{0, 0};
+    }
+    __syncthreads();  // the last step still reads K
+    stage(shared.other_qk, params.k, shape.dtype, head_kv, key, count, shape.head_dim);
+    stage(shared.other_vo, params.v, shape.dtype, head_kv, key, count, shape.head_dim_v);
+    __syncthreads();
+    if (!all_empty(run)) {
+      Acc product[R][C], dp[R][C];
+      multiply(shared.own_qk, shared.other_qk, shape.head_dim, product);
+      multiply(shared.own_vo, shared.other_vo, shape.head_dim_v, dp);
+#pragma unroll
+      for (int i = 0; i < R; ++i)
+#pragma unroll
+        for (int j = 0; j < C; ++j) {
+          Acc p, ds;
+          gradient(params.score, product[i][j], dp[i][j], lse[i], delta[i], p, ds);
+          shared.ds[group() * R + i][lane() + lanes * j] = ds;  // hidden ones are written too, and never read
+        }
+    }
+    __syncthreads();
+    accumulate(shared.ds, shared.other_qk, run, dq);
+  }
+};
+
+template <class Acc, int Dim>
+__device__ void backward_dq(const BackwardParams& params, SegmentIndex index, BackwardShared<Acc, Dim>& shared) {
+  using Block = DqBlock<Acc, Dim>;
+  const Shape& shape = params.shape;
+  const std::int64_t tiles = (shape.total_q + Block::side - 1) / Block::side;
+  const DType dtype = params.grads_are_acc ? acc_dtype<Acc> : shape.dtype;
+  for (std::int64_t item = blockIdx.x; item < tiles * shape.heads; item += gridDim.x) {
+    const std::int64_t row0 = (tiles - 1 - item / shape.heads) * Block::side;
+    Block block{params, shared, item % shape.heads, row0,
+                static_cast<int>(smaller<std::int64_t>(shape.total_q - row0, Block::side))};
+    __syncthreads();  // the last item still reads shared memory
+    block.begin();
+    const SegmentRange range = index.queries[row0 / index_rows];
+    for (std::int64_t i = range.first; i <= range.last; ++i) block.attend(clamped(params.segments[i], shape));
+    write(block.dq, static_cast<Acc>(params.score.softmax_scale), shared.own_qk, params.dq, dtype, block.head, row0, block.rows,
+          shape.head_dim);
+  }
+}
+
+template <class Acc, int Dim>
+struct DkdvBlock {
+  static constexpr int side = backward_side<Acc, Dim>, R = side / groups, C = side / lanes, W = Dim / lanes;
+
+  const BackwardParams& params;
+  BackwardShared<Acc, Dim>& shared;
+  std::int64_t head_kv, key0;
+  int keys;
+  Acc dk[R][W] = {}, dv[R][W] = {};
+
+  __device__ std::int64_t key(int i) const { return key0 + group() * R + i; }
+
+  __device__ void begin() {
+    const Shape& shape = params.shape;
+    stage(shared.own_qk, params.k, shape.dtype, head_kv, key0, keys, shape.head_dim);
+    stage(shared.own_vo, params.v, shape.dtype, head_kv, key0, keys, shape.head_dim_v);
+  }
+
+  __device__ void attend(const Segment& segment) {
+    const std::int64_t first = larger(key0, segment.k_begin), last = smaller(key0 + keys, segment.k_end) - 1;
+    if (first > last) return;
+    const RowRange rows{visible_queries(segment, first).begin, visible_queries(segment, last).end};
+    const std::int64_t share = params.shape.heads / params.shape.heads_kv;
+    for (std::int64_t head = head_kv * share; head < (head_kv + 1) * share; ++head)
+      for (std::int64_t row = rows.begin; row < rows.end; row += side)
+        step(segment, head, row, static_cast<int>(smaller<std::int64_t>(rows.end - row, side)));
+  }
+
+  __device__ void step(const Segment& segment, std::int64_t head, std::int64_t row, int count) {
+    const Shape& shape = params.shape;
+    Run run[R];
+#pragma unroll
+    for (int i = 0; i < R; ++i) {
+      const bool member = segment.k_begin <= key(i) && key(i) < smaller(key0 + keys, segment.k_end);
+      run[i] = member ? run_in_tile(visible_queries(segment, key(i)), row, count) : Run{0, 0};
+    }
+    __syncthreads();  // the last step still reads Q and dO
+    stage(shared.other_qk, params.q, shape.dtype, head, row, count, shape.head_dim);
+    stage(shared.other_vo, params.dout, params.out_is_acc ? acc_dtype<Acc> : shape.dtype, head, row, count, shape.head_dim_v);
+    const int thread = static_cast<int>(threadIdx.x);
+    if (thread < count) {
+      shared.lse[thread] = static_cast<const Acc*>(params.lse)[head * shape.total_q + row + thread];
+      shared.delta[thread] = static_cast<const Acc*>(params.delta)[head * shape.total_q + row + thread];
+    }
+    __syncthreads();
+    if (!all_empty(run)) {
+      Acc product[R][C], dp[R][C];
+      multiply(shared.own_qk, shared.other_qk, shape.head_dim, product);
+      multiply(shared.own_vo, shared.other_vo, shape.head_dim_v, dp);
+#pragma unroll
+      for (int i = 0; i < R; ++i)
+#pragma unroll
+        for (int j = 0; j < C; ++j) {
+          const int column = lane() + lanes * j;
+          Acc p, ds;
+          gradient(params.score, product[i][j], dp[i][j], shared.lse[column], shared.delta[column], p, ds);
+          shared.p[group() * R + i][column] = p;  // hidden ones are written too, and never read
+          shared.ds[group() * R + i][column] = ds;
+        }
+    }
+    __syncthreads();
+    accumulate(shared.p, shared.other_vo, run, dv);
+    accumulate(shared.ds, shared.other_qk, run, dk);
+  }
+};
+
+template <class Acc, int Dim>
+__device__ void backward_dkdv(const BackwardParams& params, SegmentIndex index, BackwardShared<Acc, Dim>& shared) {
+  using Block = DkdvBlock<Acc, Dim>;
+  const Shape& shape = params.shape;
+  const std::int64_t tiles = (shape.total_k + Block::side - 1) / Block::side;
+  const DType dtype = params.grads_are_acc ? acc_dtype<Acc> : shape.dtype;
+  for (std::int64_t item = blockIdx.x; item < tiles * shape.heads_kv; item += gridDim.x) {
+    const std::int64_t key0 = item / shape.heads_kv * Block::side;  // causal keys at the front have the most rows
+    Block block{params, shared, item % shape.heads_kv, key0,
+                static_cast<int>(smaller<std::int64_t>(shape.total_k - key0, Block::side))};
+    __syncthreads();  // the last item still reads shared memory
+    block.begin();
+    const SegmentRange range = index.keys[key0 / index_rows];
+    for (std::int64_t i = range.first; i <= range.last; ++i) block.attend(clamped(params.segments[i], shape));
+    write(block.dk, static_cast<Acc>(params.score.softmax_scale), shared.own_qk, params.dk, dtype, block.head_kv, key0,
+          block.keys, shape.head_dim);
+    write(block.dv, Acc(1), shared.own_vo, params.dv, dtype, block.head_kv, key0, block.keys, shape.head_dim_v);
+  }
+}
+
+}  // namespace hetsp::attention::cuda

@@ -1,0 +1,31 @@
+// cu_seqlens -> segments on the device, see cu_seqlens_to_segments in cuda_kernels.h.
+#pragma once
+
+#include <cstdint>
+
+#include "hetsp/attention/cuda/tile.cuh"
+#include "hetsp/attention/cuda_kernels.h"
+
+namespace hetsp::attention::cuda {
+
+// Rows of document `i`: begin in [0, total], end in [begin, total].
+__device__ inline RowRange document(const void* offsets, bool is_int64, std::int64_t i, std::int64_t total) {
+  const auto at = [&](std::int64_t j) {
+    return is_int64 ? static_cast<const std::int64_t*>(offsets)[j]
+                    : static_cast<std::int64_t>(static_cast<const std::int32_t*>(offsets)[j]);
+  };
+  const std::int64_t begin = smaller(larger<std::int64_t>(at(i), 0), total);
+  return {begin, smaller(larger(at(i + 1), begin), total)};
+}
+
+__device__ inline void write_segments(const CuSeqlensParams& params) {
+  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * block_threads;
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * block_threads + threadIdx.x; i < params.batch; i += stride) {
+    const RowRange q = document(params.cu_seqlens_q, params.is_int64, i, params.total_q);
+    const RowRange k = document(params.cu_seqlens_k, params.is_int64, i, params.total_k);
+    const std::int64_t offset = (k.end - k.begin) - (q.end - q.begin);
+    params.segments[i] = {q.begin, q.end, k.begin, k.end, offset, 0, params.left, params.right};
+  }
+}
+
+}  // namespace hetsp::attention::cuda

@@ -1,0 +1,42 @@
+// Host side of every launch: picks the instantiation, asks for shared memory, turns CUDA's answer into an exception.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "hetsp/attention/cuda/bucket.h"
+#include "hetsp/attention/cuda/segment_index.cuh"
+#include "hetsp/attention/cuda/tile.cuh"
+#include "hetsp/attention/cuda_kernels.h"
+#include "hetsp/base/error.h"
+#include "hetsp/device/device.h"
+
+namespace hetsp::attention::cuda {
+
+inline void check(cudaError_t status, const char* what) {
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // clears it, unless the device is lost
+  throw device::DeviceError(concat(what, ": ", cudaGetErrorName(status), ": ", cudaGetErrorString(status)));
+}
+
+// Queues `kernel` on at most 2^31 - 1 blocks; every kernel here strides over what is beyond its grid.
+template <class... Parameters, class... Arguments>
+void launch(const char* name, void (*kernel)(Parameters...), std::int64_t blocks, std::size_t shared_bytes, void* stream,
+            const Arguments&... arguments) {
+  if (blocks <= 0) return;
+  if (shared_bytes > 48 * 1024) {  // beyond it a kernel has to ask
+    const cudaError_t status =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
+    if (status != cudaSuccess) check(status, concat(name, " needs ", shared_bytes, " bytes of shared memory a block").c_str());
+  }
+  const auto grid = static_cast<unsigned>(smaller<std::int64_t>(blocks, 0x7fffffff));
+  kernel<<<grid, block_threads, shared_bytes, static_cast<cudaStream_t>(stream)>>>(arguments...);
+  check(cudaGetLastError(), name);
+}
+
+// Fills the index of segment_index.cuh in the workspace.
+SegmentIndex build_index(const Segment* segments, std::int64_t count, const Shape& shape, void* workspace, void* stream);
+
+}  // namespace hetsp::attention::cuda

@@ -1,0 +1,20 @@
+#include "hetsp/attention/cuda_kernels.h"
+
+#include "hetsp/base/error.h"
+#include "hetsp/device/device.h"
+
+namespace hetsp::attention::cuda {
+
+namespace {
+
+[[noreturn]] void absent() { throw device::DeviceError(concat("attention on CUDA is absent: ", device::cuda_absent_why())); }
+
+}  // namespace
+
+std::int64_t workspace_bytes(const Shape&) { absent(); }
+void forward(const ForwardParams&, void*, void*) { absent(); }
+void backward(const BackwardParams&, void*, void*) { absent(); }
+void merge(const MergeParams&, void*) { absent(); }
+void cu_seqlens_to_segments(const CuSeqlensParams&, void*) { absent(); }
+
+}  // namespace hetsp::attention::cuda
