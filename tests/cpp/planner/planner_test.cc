@@ -186,7 +186,7 @@ TEST(what_does_not_fit_is_named) {
 }
 
 TEST(unknown_names_list_the_allowed) {
-  const auto options = [](PlanOptions given) { return make_plan(workload({5}), roomy(2), kCost, given); };
+  const auto options = [](const PlanOptions& given) { return make_plan(workload({5}), roomy(2), kCost, given); };
   CHECK_THROWS(InvalidArgument, "strategy \"fast\" is unknown; allowed: auto, static, data-parallel",
                options({.strategy = "fast"}));
   CHECK_THROWS(InvalidArgument, "executable \"ulysses\" is a kind of group that cannot be run yet; allowed: whole, ring",

@@ -19,7 +19,7 @@ inline std::vector<Rank> first_ranks(int count) {
   return ranks;
 }
 
-inline Group group(std::vector<int> sequences, std::vector<Rank> ranks, Cut cut = Cut::zigzag) {
+inline Group group(const std::vector<int>& sequences, std::vector<Rank> ranks, Cut cut = Cut::zigzag) {
   Group made;
   for (int sequence : sequences) made.sequences.emplace_back(sequence);
   made.strategy.ring_degree = static_cast<int>(ranks.size());
