@@ -6,6 +6,7 @@ from .attention import merge_attention, segment_attention, varlen_attention
 from .documents import FolderSource, SequenceSource, StepSequences, standard_library
 from .loss import chunked_cross_entropy, token_mean
 from .planner import Cluster, CostModel, ModelShape, Plan, Sequence, cost_model_from_model, plan
+from .sequence_parallel import Shard, ShardLayout, TraceEvent, agree, sequence_parallel_attention, shard
 
 __version__ = "0.1.0"
 __all__ = [
@@ -16,14 +17,20 @@ __all__ = [
     "Plan",
     "Sequence",
     "SequenceSource",
+    "Shard",
+    "ShardLayout",
     "StepSequences",
+    "TraceEvent",
     "__version__",
+    "agree",
     "chunked_cross_entropy",
     "cost_model_from_model",
     "errors",
     "merge_attention",
     "plan",
     "segment_attention",
+    "sequence_parallel_attention",
+    "shard",
     "standard_library",
     "token_mean",
     "varlen_attention",
