@@ -8,20 +8,12 @@
 
 #include <cstdint>
 
+#include "hetsp/attention/cu_seqlens.h"
 #include "hetsp/attention/params.h"
 
 namespace hetsp::attention::cuda {
 
 constexpr std::int64_t max_head_dim = 256;
-
-// One document per row of the result: bottom-right aligned segments with one window, from offsets of int32 or int64.
-struct CuSeqlensParams {
-  const void *cu_seqlens_q, *cu_seqlens_k;  // [batch + 1]
-  bool is_int64;
-  std::int64_t batch, total_q, total_k;
-  std::int64_t left, right;  // tokens, or -1
-  Segment* segments;         // [batch]
-};
 
 // Bytes of device scratch that forward and backward want; its contents do not matter before, and mean nothing after.
 [[nodiscard]] std::int64_t workspace_bytes(const Shape& shape);
@@ -30,8 +22,9 @@ void forward(const ForwardParams& params, void* workspace, void* stream);
 void backward(const BackwardParams& params, void* workspace, void* stream);
 void merge(const MergeParams& params, void* stream);  // params.lse must differ from lse_a and lse_b
 
-// Offsets cannot be checked without waiting for the device. An offset outside the tensor, or smaller than the one before
-// it, is moved to the nearest legal one: such a call gives meaningless numbers and touches no foreign memory.
-void cu_seqlens_to_segments(const CuSeqlensParams& params, void* stream);
+// cu_seqlens.h with its arrays and `segments` on the device, where offsets cannot be checked without waiting for it. One that
+// lies outside the tensor or below its predecessor is moved to the nearest legal one: such a call gives meaningless numbers
+// and touches no foreign memory. max_seqlen_q and max_seqlen_k are not needed and not read.
+void cu_seqlens_to_segments(const CuSeqlens& cu_seqlens, Segment* segments, void* stream);
 
 }  // namespace hetsp::attention::cuda

@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
+#include "hetsp/attention/cu_seqlens.h"
 #include "hetsp/attention/cuda/tile.cuh"
-#include "hetsp/attention/cuda_kernels.h"
 
 namespace hetsp::attention::cuda {
 
@@ -18,13 +18,13 @@ __device__ inline RowRange document(const void* offsets, bool is_int64, std::int
   return {begin, smaller(larger(at(i + 1), begin), total)};
 }
 
-__device__ inline void write_segments(const CuSeqlensParams& params) {
+__device__ inline void write_segments(const CuSeqlens& params, Segment* segments) {
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * block_threads;
   for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * block_threads + threadIdx.x; i < params.batch; i += stride) {
-    const RowRange q = document(params.cu_seqlens_q, params.is_int64, i, params.total_q);
-    const RowRange k = document(params.cu_seqlens_k, params.is_int64, i, params.total_k);
+    const RowRange q = document(params.q, params.is_int64, i, params.total_q);
+    const RowRange k = document(params.k, params.is_int64, i, params.total_k);
     const std::int64_t offset = (k.end - k.begin) - (q.end - q.begin);
-    params.segments[i] = {q.begin, q.end, k.begin, k.end, offset, 0, params.left, params.right};
+    segments[i] = {q.begin, q.end, k.begin, k.end, offset, 0, params.left, params.right};
   }
 }
 

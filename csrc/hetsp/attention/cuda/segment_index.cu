@@ -17,8 +17,9 @@ __global__ void __launch_bounds__(block_threads)
   mark_segments(segments, count, shape, index);
 }
 
-__global__ void __launch_bounds__(block_threads) write_segments_kernel(const __grid_constant__ CuSeqlensParams params) {
-  write_segments(params);
+__global__ void __launch_bounds__(block_threads)
+    write_segments_kernel(const __grid_constant__ CuSeqlens cu_seqlens, Segment* segments) {
+  write_segments(cu_seqlens, segments);
 }
 
 std::int64_t index_blocks(std::int64_t rows) { return ceil_div<std::int64_t>(rows, index_rows); }
@@ -39,9 +40,9 @@ SegmentIndex build_index(const Segment* segments, std::int64_t count, const Shap
   return index;
 }
 
-void cu_seqlens_to_segments(const CuSeqlensParams& params, void* stream) {
-  launch("cu_seqlens_to_segments", write_segments_kernel, ceil_div<std::int64_t>(params.batch, block_threads), 0, stream,
-         params);
+void cu_seqlens_to_segments(const CuSeqlens& cu_seqlens, Segment* segments, void* stream) {
+  launch("cu_seqlens_to_segments", write_segments_kernel, ceil_div<std::int64_t>(cu_seqlens.batch, block_threads), 0, stream,
+         cu_seqlens, segments);
 }
 
 }  // namespace hetsp::attention::cuda
