@@ -5,12 +5,15 @@
 #include <cstdio>
 
 #include "attention/attention_case.h"
+#include "attention/attention_truth.h"
 #include "hetsp/attention/cuda/backward.cuh"
 #include "hetsp/attention/cuda/bucket.h"
 #include "hetsp/attention/cuda/cu_seqlens.cuh"
 #include "hetsp/attention/cuda/forward.cuh"
 #include "hetsp/attention/cuda/merge.cuh"
 #include "hetsp/attention/cuda/segment_index.cuh"
+#include "hetsp/attention/cuda_kernels.h"
+#include "hetsp/device/device.h"
 #include "support/check.h"
 
 using namespace attention_case;
@@ -64,7 +67,7 @@ Output run_forward(const Case& c) {
                              c.sink.data(),
                              c.seed_out.view(),
                              c.seed_lse.data(),
-                             result.out.view(),
+                             result.out.mutable_view(),
                              c.out_is_acc,
                              result.lse.data()};
   cuda::select(s, [&](auto acc, auto bucket) {
@@ -101,9 +104,9 @@ Gradients run_backward(const Case& c, const Output& output) {
                               c.has_dlse ? c.dlse.data() : nullptr,
                               c.has_sink ? c.sink.data() : nullptr,
                               delta.data(),
-                              result.dq.view(),
-                              result.dk.view(),
-                              result.dv.view(),
+                              result.dq.mutable_view(),
+                              result.dk.mutable_view(),
+                              result.dv.mutable_view(),
                               c.grads_are_acc,
                               c.has_sink ? result.dsink.data() : nullptr};
   cuda::select(s, [&](auto acc, auto bucket) {
@@ -123,7 +126,7 @@ Gradients run_backward(const Case& c, const Output& output) {
   return result;
 }
 
-double worst_seen = 0;
+double worst_seen = 0;  // by the tests of this file so far
 
 void check_close(const char* what, const Array& actual, const std::vector<Sum>& expected, DType dtype, DType acc) {
   const double worst = worst_error(actual.values(), expected, dtype, acc);
@@ -169,6 +172,178 @@ TEST(random_float16) { check_random(DType::float16, {{64, 64}, {16, 32}}, 150); 
 TEST(random_wide_heads) {
   check_random(DType::float32, {{256, 256}, {192, 128}}, 66);
   check_random(DType::float64, {{129, 256}}, 66);
+}
+
+// A document alone, and the same one behind another: every sum must be grouped alike, or results depend on the neighbours.
+TEST(a_sequence_alone_equals_itself_in_a_batch_bitwise) {
+  const std::int64_t tokens = 150, q0 = 37, k0 = 11, heads = 2, dim = 40;
+  for (const std::int64_t left : {-1, 20}) {
+    const Case batch = plain_case({q0 + tokens, k0 + tokens, heads, 1, dim, dim, DType::float32},
+                                  {{0, q0, 0, k0, k0 - q0, 0, -1, 0}, {q0, q0 + tokens, k0, k0 + tokens, 0, 0, left, 0}}, 5);
+    Case alone = plain_case({tokens, tokens, heads, 1, dim, dim, DType::float32}, {{0, tokens, 0, tokens, 0, 0, left, 0}}, 6);
+    const auto each = [&](const auto& body) {
+      for (std::int64_t i = 0; i < tokens; ++i)
+        for (std::int64_t h = 0; h < heads; ++h)
+          for (std::int64_t x = 0; x < dim; ++x) body(i, h, x);
+    };
+    each([&](std::int64_t i, std::int64_t h, std::int64_t x) {
+      alone.q.set(i, h, x, batch.q.at(q0 + i, h, x)), alone.dout.set(i, h, x, batch.dout.at(q0 + i, h, x));
+      alone.k.set(i, 0, x, batch.k.at(k0 + i, 0, x)), alone.v.set(i, 0, x, batch.v.at(k0 + i, 0, x));
+    });
+    const Output one = run_forward(alone), many = run_forward(batch);
+    const Gradients one_gradient = run_backward(alone, one), many_gradient = run_backward(batch, many);
+    int different = 0;
+    each([&](std::int64_t i, std::int64_t h, std::int64_t x) {
+      different += one.lse.at(h * tokens + i) != many.lse.at(h * (q0 + tokens) + q0 + i);
+      different += one.out.at(i, h, x) != many.out.at(q0 + i, h, x);
+      different += one_gradient.dq.at(i, h, x) != many_gradient.dq.at(q0 + i, h, x);
+      different += one_gradient.dk.at(i, 0, x) != many_gradient.dk.at(k0 + i, 0, x);
+      different += one_gradient.dv.at(i, 0, x) != many_gradient.dv.at(k0 + i, 0, x);
+    });
+    CHECK_EQ(different, 0);
+  }
+}
+
+TEST(a_visible_nan_comes_out_and_a_hidden_one_does_not) {
+  Case c = plain_case({40, 40, 1, 1, 16, 16, DType::float32}, {{0, 40, 0, 40, 0, 0, -1, 0}}, 3);
+  c.k.set(30, 0, 4, kNaN), c.v.set(20, 0, 7, kNaN);
+  const Output output = run_forward(c);
+  const Gradients gradient = run_backward(c, output);
+  for (std::int64_t row = 0; row < 40; ++row) {
+    CHECK_EQ(std::isnan(output.lse.at(row)), row >= 30);
+    CHECK_EQ(std::isnan(output.out.at(row, 0, 6)), row >= 30);
+    CHECK_EQ(std::isnan(output.out.at(row, 0, 7)), row >= 20);
+    CHECK_EQ(std::isnan(gradient.dq.at(row, 0, 0)), row >= 20);
+  }
+}
+
+TEST(scores_far_below_zero) {  // where a finite stand-in for minus infinity would win
+  Case c = plain_case({100, 100, 1, 1, 16, 16, DType::float32}, {{0, 100, 0, 100, 0, 0, -1, 0}}, 8);
+  for (std::int64_t i = 0; i < 100; ++i) c.q.set(i, 0, 0, 1e4), c.k.set(i, 0, 0, -1e4);
+  check_case(c);
+}
+
+// Contents of segments cannot be checked on the device: rows outside the tensors are cut off, and nothing else is touched.
+TEST(segments_outside_the_tensors_are_cut) {
+  Case c = plain_case({50, 70, 1, 1, 16, 16, DType::float32}, {}, 4);
+  const std::int64_t far = std::int64_t{1} << 40;
+  c.segments = {{-7, 20, -30, 40, 0, 0, -1, 5},
+                {10, far, 60, far, 3, 3, 4, -1},
+                {far, 2 * far, 0, 70, 0, 0, -1, -1},
+                {30, 10, 20, 5, 0, 0, -1, -1},
+                {-far, -5, 0, 70, 0, 0, 0, 0}};
+  std::vector<Segment> cut = {{0, 20, 0, 40, 7, 30, -1, 5}, {10, 50, 60, 70, 3, 3, 4, -1}};  // positions of what is left
+  const Output all = run_forward(c);
+  const Gradients all_gradient = run_backward(c, all);
+  c.segments = cut;
+  const Output expected = run_forward(c);
+  const Gradients gradient = run_backward(c, expected);
+  CHECK(all.out.values() == expected.out.values());
+  CHECK(all.lse.values() == expected.lse.values());
+  CHECK(all_gradient.dq.values() == gradient.dq.values());
+  CHECK(all_gradient.dk.values() == gradient.dk.values());
+  CHECK(all_gradient.dv.values() == gradient.dv.values());
+}
+
+TEST(merge_joins_two_halves) {
+  const std::int64_t rows = 37, heads = 3, dim = 19;
+  for (const DType type : {DType::float32, DType::float64}) {
+    Random random(9);
+    Array out_a = random_array(random, type, rows, heads, dim, false),
+          out_b = random_array(random, type, rows, heads, dim, false);
+    Array lse_a(type, heads * rows), lse_b(type, heads * rows), out(type, rows, heads, dim, heads * dim + 2, dim),
+        lse(type, heads * rows);
+    for (std::int64_t i = 0; i < heads * rows; ++i) {
+      lse_a.set(i, i % 4 == 0 ? -kInfinity : 100 * random.normal()),
+          lse_b.set(i, i % 6 == 0 ? -kInfinity : 100 * random.normal());
+      const std::int64_t row = i % rows, head = i / rows;
+      for (std::int64_t x = 0; x < dim && lse_a.at(i) != -kInfinity; ++x) out_a.set(row, head, x, random.normal());  // else NaN
+      for (std::int64_t x = 0; x < dim && lse_b.at(i) != -kInfinity; ++x) out_b.set(row, head, x, random.normal());
+    }
+    const MergeParams params{rows,         heads,        dim,          type == DType::float64, out_a.view(),
+                             out_b.view(), lse_a.data(), lse_b.data(), out.mutable_view(),     lse.data()};
+    cuda_on_cpu::launch<Nothing>(2, cuda::block_threads, [&](Nothing&) {
+      if (type == DType::float64) return cuda::merge_rows<double>(params);
+      cuda::merge_rows<float>(params);
+    });
+    for (std::int64_t i = 0; i < heads * rows; ++i) {
+      const double a = lse_a.at(i), b = lse_b.at(i), top = std::max(a, b);
+      const double joined = top == -kInfinity ? -kInfinity : top + std::log(std::exp(a - top) + std::exp(b - top));
+      CHECK_NEAR(lse.at(i), joined, 4 * roundoff(type) * (1 + std::abs(joined)));
+      for (std::int64_t x = 0; x < dim; ++x) {
+        const std::int64_t row = i % rows, head = i / rows;
+        const double part_a = a == -kInfinity ? 0 : out_a.at(row, head, x) / (1 + std::exp(b - a));
+        const double part_b = b == -kInfinity ? 0 : out_b.at(row, head, x) / (1 + std::exp(a - b));
+        CHECK_NEAR(out.at(row, head, x), part_a + part_b,
+                   4 * roundoff(type) * (std::abs(part_a) + std::abs(part_b)) * (std::isinf(a - b) ? 1 : 1 + std::abs(a - b)));
+      }
+    }
+  }
+}
+
+TEST(cu_seqlens_become_segments) {
+  const std::vector<std::int32_t> q{0, 3, 3, 10}, k{0, 5, 5, 6};
+  std::vector<Segment> segments(3), expected(3);
+  const CuSeqlens good{q.data(), k.data(), false, 3, 12, 6, 0, 0, 4, 0};
+  cuda_on_cpu::launch<Nothing>(1, cuda::block_threads, [&](Nothing&) { cuda::write_segments(good, segments.data()); });
+  cu_seqlens_to_segments({q.data(), k.data(), false, 3, 12, 6, 7, 5, 4, 0}, expected.data());
+  for (std::size_t i = 0; i < 3; ++i) CHECK(std::memcmp(&segments[i], &expected[i], sizeof(Segment)) == 0);
+
+  const std::vector<std::int64_t> wild{-5, std::int64_t{1} << 60, 4, 4, -(std::int64_t{1} << 60), 9};
+  segments.resize(5);
+  const CuSeqlens bad{wild.data(), wild.data(), true, 5, 8, 6, 0, 0, -1, -1};
+  cuda_on_cpu::launch<Nothing>(1, cuda::block_threads, [&](Nothing&) { cuda::write_segments(bad, segments.data()); });
+  for (const Segment& s : segments) {
+    CHECK(0 <= s.q_begin && s.q_begin <= s.q_end && s.q_end <= 8);
+    CHECK(0 <= s.k_begin && s.k_begin <= s.k_end && s.k_end <= 6);
+  }
+}
+
+TEST(the_index_names_the_first_and_last_segment_of_every_block) {
+  Random random(21);
+  for (int round = 0; round < 20; ++round) {
+    Case c;
+    random_segments(random, c, 150);
+    const Index actual = build_index(c.segments, c.shape);
+    const auto check = [&](const cuda::SegmentRange* ranges, std::int64_t total, auto begin, auto end) {
+      for (std::int64_t block = 0; block * cuda::index_rows < total; ++block) {
+        cuda::SegmentRange range{0x7fffffff, -1};
+        for (std::int32_t i = 0; i < static_cast<std::int32_t>(c.segments.size()); ++i) {
+          const Segment& s = c.segments[static_cast<std::size_t>(i)];
+          if (s.q_begin >= s.q_end || s.k_begin >= s.k_end || s.*begin >= (block + 1) * cuda::index_rows ||
+              s.*end <= block * cuda::index_rows)
+            continue;
+          range = {std::min(range.first, i), i};
+        }
+        CHECK_EQ(ranges[block].first, range.first);
+        CHECK_EQ(ranges[block].last, range.last);
+      }
+    };
+    check(actual.index.queries, c.shape.total_q, &Segment::q_begin, &Segment::q_end);
+    check(actual.index.keys, c.shape.total_k, &Segment::k_begin, &Segment::k_end);
+  }
+}
+
+TEST(buckets_and_their_limit) {
+  const auto bucket = [](std::int64_t dim, std::int64_t dim_v) {
+    int chosen = 0;
+    cuda::select({1, 1, 1, 1, dim, dim_v, DType::float32}, [&](auto, auto size) { chosen = decltype(size)::value; });
+    return chosen;
+  };
+  CHECK_EQ(bucket(1, 64), 64);
+  CHECK_EQ(bucket(65, 64), 128);
+  CHECK_EQ(bucket(40, 129), 256);
+  CHECK_THROWS(hetsp::InvalidArgument, "head_dim 64, head_dim_v 257", bucket(64, 257));
+}
+
+TEST(without_a_device_a_launch_says_why) {
+  if (hetsp::device::cuda_device_count() > 0) return (void)std::printf("     skipped: this machine has a CUDA device\n");
+  ForwardParams params{};
+  params.shape = {1, 1, 1, 1, 8, 8, DType::float32};
+  CHECK_THROWS(hetsp::device::DeviceError, "", cuda::forward(params, nullptr, nullptr));
+  if (!hetsp::device::cuda_compiled())
+    CHECK_THROWS(hetsp::device::DeviceError, "attention on CUDA is absent: hetsp_ext was built without CUDA",
+                 cuda::merge({}, nullptr));
 }
 
 TEST_MAIN()
