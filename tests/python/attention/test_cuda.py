@@ -1,0 +1,241 @@
+"""One contract for every device: the same cases on the CPU and, where there is one, on a GPU, against float64 maths.
+
+Without a GPU the CUDA half is skipped, with the reason; tests/cpp/attention/cuda_kernels_test.cc runs the same kernels on
+the CPU everywhere.
+"""
+
+import random
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+import hetsp_ext as hetsp
+
+FEATURES = ("plain", "window", "softcap", "sink", "shared")
+# Norm of the error over norm of the value: half a unit of the output's type, and some units of the accumulate type.
+BOUND = {torch.float64: 1e-13, torch.float32: 4e-6, torch.bfloat16: 2**-8, torch.float16: 2**-11 + 4e-6}
+LENGTHS = [0, 1, 2, 7, 16, 17, 31, 33, 63, 64, 65, 100, 129]
+
+
+def why_no_cuda() -> str:
+    compiled, torch_has_cuda, devices = torch.ops.hetsp.cuda_info()
+    return f"no CUDA device: kernels compiled: {bool(compiled)}, torch has CUDA: {bool(torch_has_cuda)}, devices: {devices}"
+
+
+def cuda_runs() -> bool:
+    return all(torch.ops.hetsp.cuda_info()) and torch.cuda.is_available()
+
+
+needs_cuda = pytest.mark.skipif(not cuda_runs(), reason=why_no_cuda())
+DEVICES = [pytest.param("cpu", id="cpu"), pytest.param("cuda", id="cuda", marks=needs_cuda)]
+
+
+def reference(q: Tensor, k: Tensor, v: Tensor, segments: Tensor, softcap: float, sink: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The definition, dense over all rows and keys: a key counts once for every segment that shows it."""
+    rows, keys = torch.arange(q.shape[0])[:, None], torch.arange(k.shape[0])[None, :]
+    times = torch.zeros(q.shape[0], k.shape[0], dtype=torch.float64)
+    for q_begin, q_end, k_begin, k_end, q_pos0, k_pos0, left, right in segments.tolist():
+        distance = (k_pos0 + keys - k_begin) - (q_pos0 + rows - q_begin)
+        visible = (rows >= q_begin) & (rows < q_end) & (keys >= k_begin) & (keys < k_end)
+        times += visible & ((distance >= -left) | (left < 0)) & ((distance <= right) | (right < 0))
+    share = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(share, 1), v.repeat_interleave(share, 1)
+    scores = torch.einsum("ihd,jhd->hij", q, k) * q.shape[-1] ** -0.5
+    if softcap > 0:
+        scores = softcap * torch.tanh(scores / softcap)
+    scores = scores.masked_fill(times == 0, -torch.inf) + torch.where(times == 0, 0.0, times.clamp_min(1).log())
+    extra = torch.full((q.shape[1],), -torch.inf, dtype=torch.float64) if sink is None else sink
+    scores = torch.cat([scores, extra[:, None, None].expand(-1, q.shape[0], 1)], -1)
+    empty = (scores == -torch.inf).all(-1)
+    lse = torch.logsumexp(scores.masked_fill(empty[..., None], 0.0), -1).masked_fill(empty, -torch.inf)
+    weights = torch.softmax(scores.masked_fill(empty[..., None], 0.0), -1)[..., :-1].masked_fill(times == 0, 0.0)
+    return torch.einsum("hij,jhd->ihd", weights, v), lse
+
+
+def norm_error(x: Tensor, expected: Tensor) -> float:
+    x = x.detach().double().cpu()
+    finite = expected.isfinite()
+    assert torch.equal(x[~finite], expected[~finite]), "infinities differ"
+    difference, norm = (x - expected)[finite].norm().item(), expected[finite].norm().item()
+    return difference if norm == 0 else difference / norm
+
+
+class Batch:
+    """Documents of random lengths with an unused tail of NaN, as leaves on the CPU in float64, already rounded to `dtype`."""
+
+    def __init__(self, seed: int, dtype: torch.dtype, feature: str) -> None:
+        rng = random.Random(seed)
+        torch.manual_seed(seed)
+        self.dtype, self.acc = dtype, torch.float64 if dtype == torch.float64 else torch.float32
+        self.lengths = [rng.choice(LENGTHS) for _ in range(rng.choice([1, 3, 4]))]
+        total = sum(self.lengths)
+        heads_kv = rng.choice([1, 2])
+        heads, (dim, dim_v) = heads_kv * rng.choice([1, 3]), rng.choice([(16, 16), (40, 24), (64, 64), (72, 128), (192, 128)])
+        tail = rng.choice([0, 5])
+
+        def rows(heads: int, dim: int) -> Tensor:
+            return torch.cat([torch.randn(total, heads, dim), torch.zeros(tail, heads, dim)]).to(dtype).double()
+
+        self.leaves = [rows(heads, dim), rows(heads_kv, dim), rows(heads_kv, dim_v)]
+        self.sink = torch.randn(heads).to(self.acc).double() if feature == "sink" else None
+        self.softcap = 2.0 if feature == "softcap" else 0.0
+        self.window = rng.choice([(0, 0), (7, 3), (64, -1)]) if feature == "window" else (-1, -1)
+        cu = torch.tensor([0, *self.lengths]).cumsum(0)
+        ends = list(zip(cu[:-1].tolist(), cu[1:].tolist(), strict=True))
+        segments = [[a, b, a, b, 0, 0, self.window[0], 0 if feature != "window" else self.window[1]] for a, b in ends]
+        if feature == "shared":  # the second half of the rows also sees the first keys
+            segments.insert(rng.randrange(len(segments) + 1), [total // 2, total, 0, total // 3, total, 0, -1, 0])
+        self.segments = torch.tensor(segments, dtype=torch.int64)
+        self.total, self.tail, self.cu = total, tail, cu.to(rng.choice([torch.int32, torch.int64]))
+
+    def on(self, device: str) -> tuple[list[Tensor], Tensor | None]:
+        given = [x.detach().to(self.dtype, copy=True) for x in self.leaves]
+        for x in given:
+            x[self.total :] = torch.nan  # must not be read
+        sink = None if self.sink is None else self.sink.to(device, self.acc).requires_grad_()
+        return [x.to(device).requires_grad_() for x in given], sink
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("feature", FEATURES)
+@pytest.mark.parametrize("seed", range(4))
+def test_against_float64_maths(seed: int, feature: str, device: str) -> None:
+    dtype = list(BOUND)[(seed + FEATURES.index(feature)) % len(BOUND)]
+    batch = Batch(seed, dtype, feature)
+    (q, k, v), sink = batch.on(device)
+    out, lse = hetsp.segment_attention(q, k, v, batch.segments.to(device), softcap=batch.softcap, sink=sink)
+    exact = [x.requires_grad_() for x in batch.leaves]
+    exact_sink = None if batch.sink is None else batch.sink.requires_grad_()
+    true_out, true_lse = reference(*exact, batch.segments, batch.softcap, exact_sink)
+    bound = BOUND[dtype]
+    assert norm_error(out, true_out) <= bound
+    assert norm_error(lse, true_lse) <= BOUND[batch.acc]
+
+    grad_out, grad_lse = torch.randn_like(true_out).to(dtype), torch.randn_like(true_lse)
+    grad_lse = torch.where(true_lse.isfinite(), grad_lse, 0.0).to(batch.acc)
+    leaves, exact_leaves = [q, k, v, *([] if sink is None else [sink])], [*exact, *([] if exact_sink is None else [exact_sink])]
+    ours = torch.autograd.grad([out, lse], leaves, [grad_out.to(device), grad_lse.to(device)])
+    finite = torch.where(true_lse.isfinite(), true_lse, 0.0)
+    true = torch.autograd.grad([true_out, finite], exact_leaves, [grad_out.double(), grad_lse.double()])
+    for name, x, expected in zip(("dq", "dk", "dv", "dsink"), ours, true, strict=False):
+        # Twice the bound: out reaches the backward rounded. dsink adds up over all rows and may cancel.
+        assert norm_error(x, expected) <= (8 if name == "dsink" else 2) * bound, name
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_varlen_attention_is_its_segments_bitwise(dtype: torch.dtype, device: str) -> None:
+    batch = Batch(11, dtype, "plain")
+    (q, k, v), _ = batch.on(device)
+    cu, longest = batch.cu.to(device), max(batch.lengths)
+    out, lse = hetsp.varlen_attention(q, k, v, cu, cu, longest, longest)
+    again, lse_again = hetsp.segment_attention(q, k, v, batch.segments.to(device))
+    assert torch.equal(out, again)
+    assert torch.equal(lse, lse_again)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_two_runs_are_bitwise_equal(device: str) -> None:
+    batch = Batch(12, torch.bfloat16, "shared")
+    (q, k, v), _ = batch.on(device)
+
+    def run() -> list[Tensor]:
+        out, lse = hetsp.segment_attention(q, k, v, batch.segments.to(device))
+        return [out, lse, *torch.autograd.grad(out.float().square().sum(), (q, k, v))]
+
+    first = run()
+    for _ in range(5):
+        assert all(torch.equal(a, b) for a, b in zip(first, run(), strict=True))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_halves_merged_are_the_whole(device: str) -> None:
+    torch.manual_seed(13)
+    q, k, v = (torch.randn(70, 2, 32, dtype=torch.float64, device=device) for _ in range(3))
+    parts = [torch.tensor([[0, 70, begin, end, 0, begin, -1, 0]], device=device) for begin, end in ((0, 33), (33, 70), (0, 70))]
+    (out_a, lse_a), (out_b, lse_b), (out, lse) = (hetsp.segment_attention(q, k, v, part) for part in parts)
+    merged, lse_merged = hetsp.merge_attention(out_a, lse_a, out_b, lse_b)
+    torch.testing.assert_close(merged, out, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(lse_merged, lse, rtol=1e-13, atol=1e-13)
+
+
+@pytest.fixture
+def no_sync() -> Iterator[None]:
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    yield
+    torch.cuda.set_sync_debug_mode("default")
+
+
+@needs_cuda
+def test_nothing_waits_for_the_device(no_sync: None) -> None:
+    q = torch.zeros(64, 2, 32, device="cuda", requires_grad=True)
+    cu = torch.arange(0, 65, 16, device="cuda")
+    out, _ = hetsp.varlen_attention(q, q, q, cu, cu, 16, 16)
+    out.backward(torch.ones_like(out))
+
+
+@needs_cuda
+def test_work_goes_to_the_current_stream() -> None:
+    q = torch.randn(256, 2, 64, device="cuda")
+    cu = torch.tensor([0, 256], device="cuda")
+    expected, _ = hetsp.varlen_attention(q, q, q, cu, cu, 256, 256)
+    torch.cuda.synchronize()
+    late = torch.full_like(q, torch.nan)
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(100_000_000)  # a call on another stream would overtake the copy and see NaN
+        late.copy_(q)
+        out, _ = hetsp.varlen_attention(late, late, late, cu, cu, 256, 256)
+    stream.synchronize()
+    assert torch.equal(out, expected)
+
+
+@needs_cuda
+def test_wild_cu_seqlens_touch_no_foreign_memory() -> None:
+    q = torch.randn(50, 1, 16, device="cuda")
+    cu = torch.tensor([-9, 2**40, 3, -(2**50), 60], device="cuda")
+    out, _ = hetsp.varlen_attention(q, q, q, cu, cu, 50, 50)
+    torch.cuda.synchronize()  # an illegal address would show here
+    assert out.shape == q.shape
+
+
+@needs_cuda
+def test_more_sequences_than_a_grid_has_rows() -> None:
+    count = 80_000
+    q = torch.randn(2 * count, 1, 16, device="cuda")
+    v = torch.ones_like(q)
+    cu = torch.arange(0, 2 * count + 1, 2, device="cuda", dtype=torch.int32)
+    out, lse = hetsp.varlen_attention(q, q, v, cu, cu, 2, 2)
+    torch.testing.assert_close(out, v)
+    assert lse.isfinite().all()
+
+
+@needs_cuda
+def test_offsets_beyond_32_bits() -> None:
+    stride = 2**31 // 40  # elements between tokens: the last row lies beyond 2^31
+    q = torch.empty(50 * stride, dtype=torch.bfloat16, device="cuda").as_strided((50, 1, 16), (stride, 16, 1))
+    q.copy_(torch.randn(50, 1, 16))
+    cu = torch.tensor([0, 50], device="cuda")
+    out, _ = hetsp.varlen_attention(q, q, q, cu, cu, 50, 50)
+    packed = q.contiguous()
+    assert torch.equal(out, hetsp.varlen_attention(packed, packed, packed, cu, cu, 50, 50)[0])
+
+
+@needs_cuda
+def test_head_dimensions_beyond_the_kernels_are_refused() -> None:
+    q = torch.zeros(4, 1, 264, device="cuda")
+    cu = torch.tensor([0, 4], device="cuda")
+    with pytest.raises(hetsp.errors.InvalidArgument, match="head_dim 264"):
+        hetsp.varlen_attention(q, q, q, cu, cu, 4, 4)
+
+
+@needs_cuda
+def test_tensors_on_two_devices_are_refused() -> None:
+    q = torch.zeros(4, 1, 16, device="cuda")
+    with pytest.raises(hetsp.errors.InvalidArgument, match="segments is on the CPU"):
+        torch.ops.hetsp.varlen_attention_forward(
+            q, q, q, torch.zeros(1, 8, dtype=torch.int64), 1.0, 0.0, None, None, None, False
+        )
