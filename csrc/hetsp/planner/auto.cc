@@ -14,9 +14,11 @@ namespace hetsp::planner {
 
 namespace {
 
-constexpr double kFull = 0.95;     // memory this full leaves so little choice that one micro-batch more is tried, too
+constexpr double kFull = 0.95;   // memory this full leaves so little choice that one micro-batch more is tried, too;
+constexpr double kHalf = 0.5;    // from here on only where the makespan is far from the bound,
+constexpr double kFar = 1.05;    // this far
 constexpr std::int64_t kWork = 300'000;  // visits of a rank, about 5 ms on a core of 2020
-constexpr double kWorth = 0.999;   // of the makespan: what another micro-batch must bring at least
+constexpr double kWorth = 0.99;   // of the makespan: what another micro-batch must bring at least
 
 struct Candidate {
   Assignment places;
@@ -88,7 +90,8 @@ Assignment place_auto(const Problem& problem) {
                 micro_batches, " micro-batches");
       continue;
     }
-    if (needed > kFull * micro_batches)
+    const double fill = needed / micro_batches;
+    if (fill > kFull || (fill > kHalf && first->makespan > kFar * problem.lower_bound))
       if (auto second = attempt(micro_batches + 1); second && second->makespan < kWorth * first->makespan)
         return std::move(second->places);
     return std::move(first->places);

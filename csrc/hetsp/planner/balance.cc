@@ -76,7 +76,7 @@ class Search {
     board_->clear();
     for (const int s : longest_first_) {
       auto spot = find(s, target, granularity, tightness);
-      if (!spot) return false;
+      if (!spot || spot->height > best_makespan_) return false;  // no room, or no better than what there is
       board_->place(s, std::move(spot->place));
     }
     return true;
@@ -95,20 +95,21 @@ class Search {
       consider();
       return board_->makespan() <= target;
     };
+    // Without a target: as whole as memory allows, the longest onto the least loaded.
+    if (pass(std::numeric_limits<double>::max(), 1.0, kTightness[0])) consider();
     // The first kind of pass gallops up from the bound until it keeps to a target; the others try to undercut the best.
     double low = bound_;
     for (double step = kStep; !enough(); step *= step) {
-      if (attempt(low * step, 1.0, kTightness[0])) break;
+      if (low * step >= best_makespan_ || attempt(low * step, 1.0, kTightness[0])) break;
       low *= step;
-      if (step > 1e6) break;  // memory, not time, is short
     }
     for (const double tightness : kTightness)
       for (const double granularity : kGranularities)
         for (double fall = kFall; fall >= kLeastFall && !best.empty() && !enough();)
           fall *= attempt(std::max(bound_, best_makespan_ * (1.0 - fall)), granularity, tightness) ? 2.0 : 0.5;
-    // The two plans without a choice: whole sequences, and equal shares, which fit where memory is tight.
-    if (pass(std::numeric_limits<double>::max(), 1.0, kTightness[0])) consider();
-    if (equal_shares()) consider();
+    double shared = 0.0;  // makespan of equal shares, which fit where memory is tightest
+    for (const int s : longest_first_) shared += (*seconds_)(s, seconds_->max_degree());
+    if ((best.empty() || shared < best_makespan_) && equal_shares()) consider();
     if (best.empty()) return false;
     board_->clear();
     for (const int s : longest_first_) board_->place(s, std::move(best[s]));
