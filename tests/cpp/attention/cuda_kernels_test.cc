@@ -1,11 +1,14 @@
-// The CUDA kernels, run on the CPU (support/cuda_on_cpu.h), against the definition in float64. Not covered: what a GPU
-// alone can show, such as the launch itself and its registers; see docs/cuda.md.
+// The CUDA kernels, run on the CPU (support/cuda_on_cpu.h),
+// against the definition in float64. Not covered: what a GPU alone can show, such as the launch itself and its registers; see
+// docs/cuda.md.
 #include "support/cuda_on_cpu.h"
 // The emulator's names must be known before the kernels.
 #include <cstdio>
 
 #include "attention/attention_case.h"
 #include "attention/attention_truth.h"
+#include "hetsp/attention/cpu/backward.h"
+#include "hetsp/attention/cpu/forward.h"
 #include "hetsp/attention/cuda/backward.cuh"
 #include "hetsp/attention/cuda/bucket.h"
 #include "hetsp/attention/cuda/cu_seqlens.cuh"
@@ -13,6 +16,7 @@
 #include "hetsp/attention/cuda/merge.cuh"
 #include "hetsp/attention/cuda/segment_index.cuh"
 #include "hetsp/attention/cuda_kernels.h"
+#include "hetsp/base/thread_pool.h"
 #include "hetsp/device/device.h"
 #include "support/check.h"
 
@@ -52,78 +56,92 @@ struct Output {
   Array out, lse;
 };
 
-Output run_forward(const Case& c) {
+Output empty_output(const Case& c) {
   const Shape& s = c.shape;
-  Output result{Array(c.out_dtype(), s.total_q, s.heads, s.head_dim_v, s.heads * s.head_dim_v + 3, s.head_dim_v),
-                Array(c.acc(), s.heads * s.total_q)};
-  const Index index = build_index(c.segments, s);
-  const ForwardParams params{s,
-                             c.score,
-                             c.segments.data(),
-                             static_cast<std::int64_t>(c.segments.size()),
-                             c.q.view(),
-                             c.k.view(),
-                             c.v.view(),
-                             c.sink.data(),
-                             c.seed_out.view(),
-                             c.seed_lse.data(),
-                             result.out.mutable_view(),
-                             c.out_is_acc,
-                             result.lse.data()};
-  cuda::select(s, [&](auto acc, auto bucket) {
+  return {Array(c.out_dtype(), s.total_q, s.heads, s.head_dim_v, s.heads * s.head_dim_v + 3, s.head_dim_v),
+          Array(c.acc(), s.heads * s.total_q)};
+}
+
+ForwardParams forward_params(const Case& c, Output& output) {
+  return {c.shape,
+          c.score,
+          c.segments.data(),
+          static_cast<std::int64_t>(c.segments.size()),
+          c.q.view(),
+          c.k.view(),
+          c.v.view(),
+          c.sink.data(),
+          c.seed_out.view(),
+          c.seed_lse.data(),
+          output.out.mutable_view(),
+          c.out_is_acc,
+          output.lse.data()};
+}
+
+Output run_forward(const Case& c) {
+  Output output = empty_output(c);
+  const Index index = build_index(c.segments, c.shape);
+  const ForwardParams params = forward_params(c, output);
+  cuda::select(c.shape, [&](auto acc, auto bucket) {
     using Shared = cuda::ForwardShared<decltype(acc), decltype(bucket)::value>;
     cuda_on_cpu::launch<Shared>(kBlocks, cuda::block_threads,
                                 [&](Shared& shared) { cuda::forward_tiles(params, index.index, shared); });
   });
-  return result;
+  return output;
 }
 
 struct Gradients {
   Array dq, dk, dv, dsink;
 };
 
-Gradients run_backward(const Case& c, const Output& output) {
+Gradients empty_gradients(const Case& c) {
   const Shape& s = c.shape;
-  Gradients result{Array(c.grad_dtype(), s.total_q, s.heads, s.head_dim, s.heads * s.head_dim, s.head_dim),
-                   Array(c.grad_dtype(), s.total_k, s.heads_kv, s.head_dim, s.heads_kv * s.head_dim + 1, s.head_dim),
-                   Array(c.grad_dtype(), s.total_k, s.heads_kv, s.head_dim_v, s.head_dim_v, s.total_k * s.head_dim_v),
-                   Array(c.acc(), c.has_sink ? s.heads : 0)};
-  const Array delta(c.acc(), s.heads * s.total_q);
-  const Index index = build_index(c.segments, s);
-  const BackwardParams params{s,
-                              c.score,
-                              c.segments.data(),
-                              static_cast<std::int64_t>(c.segments.size()),
-                              c.q.view(),
-                              c.k.view(),
-                              c.v.view(),
-                              output.out.view(),
-                              c.dout.view(),
-                              c.out_is_acc,
-                              output.lse.data(),
-                              c.has_dlse ? c.dlse.data() : nullptr,
-                              c.has_sink ? c.sink.data() : nullptr,
-                              delta.data(),
-                              result.dq.mutable_view(),
-                              result.dk.mutable_view(),
-                              result.dv.mutable_view(),
-                              c.grads_are_acc,
-                              c.has_sink ? result.dsink.data() : nullptr};
-  cuda::select(s, [&](auto acc, auto bucket) {
+  return {Array(c.grad_dtype(), s.total_q, s.heads, s.head_dim, s.heads * s.head_dim, s.head_dim),
+          Array(c.grad_dtype(), s.total_k, s.heads_kv, s.head_dim, s.heads_kv * s.head_dim + 1, s.head_dim),
+          Array(c.grad_dtype(), s.total_k, s.heads_kv, s.head_dim_v, s.head_dim_v, s.total_k * s.head_dim_v),
+          Array(c.acc(), c.has_sink ? s.heads : 0)};
+}
+
+BackwardParams backward_params(const Case& c, const Output& output, Gradients& gradients, const Array& delta) {
+  return {c.shape,
+          c.score,
+          c.segments.data(),
+          static_cast<std::int64_t>(c.segments.size()),
+          c.q.view(),
+          c.k.view(),
+          c.v.view(),
+          output.out.view(),
+          c.dout.view(),
+          c.out_is_acc,
+          output.lse.data(),
+          c.has_dlse ? c.dlse.data() : nullptr,
+          c.has_sink ? c.sink.data() : nullptr,
+          delta.data(),
+          gradients.dq.mutable_view(),
+          gradients.dk.mutable_view(),
+          gradients.dv.mutable_view(),
+          c.grads_are_acc,
+          c.has_sink ? gradients.dsink.data() : nullptr};
+}
+
+Gradients run_backward(const Case& c, const Output& output) {
+  Gradients gradients = empty_gradients(c);
+  const Array delta(c.acc(), c.shape.heads * c.shape.total_q);
+  const Index index = build_index(c.segments, c.shape);
+  const BackwardParams params = backward_params(c, output, gradients, delta);
+  cuda::select(c.shape, [&](auto acc, auto bucket) {
     using Acc = decltype(acc);
     using Shared = cuda::BackwardShared<Acc, decltype(bucket)::value>;
     using Partial = Acc[cuda::groups][cuda::lanes];
     using Sums = double[cuda::block_threads];
-    cuda_on_cpu::launch<Partial>(kBlocks, cuda::block_threads,
-                                 [&](Partial& partial) { cuda::backward_delta(params, partial); });
+    const auto run = [](const auto& body) { cuda_on_cpu::launch<Shared>(kBlocks, cuda::block_threads, body); };
+    cuda_on_cpu::launch<Partial>(kBlocks, cuda::block_threads, [&](Partial& sums) { cuda::backward_delta(params, sums); });
     if (c.has_sink)
-      cuda_on_cpu::launch<Sums>(2, cuda::block_threads, [&](Sums& partial) { cuda::backward_dsink<Acc>(params, partial); });
-    cuda_on_cpu::launch<Shared>(kBlocks, cuda::block_threads,
-                                [&](Shared& shared) { cuda::backward_dq(params, index.index, shared); });
-    cuda_on_cpu::launch<Shared>(kBlocks, cuda::block_threads,
-                                [&](Shared& shared) { cuda::backward_dkdv(params, index.index, shared); });
+      cuda_on_cpu::launch<Sums>(2, cuda::block_threads, [&](Sums& sums) { cuda::backward_dsink<Acc>(params, sums); });
+    run([&](Shared& shared) { cuda::backward_dq(params, index.index, shared); });
+    run([&](Shared& shared) { cuda::backward_dkdv(params, index.index, shared); });
   });
-  return result;
+  return gradients;
 }
 
 double worst_seen = 0;  // by the tests of this file so far
@@ -172,6 +190,28 @@ TEST(random_float16) { check_random(DType::float16, {{64, 64}, {16, 32}}, 150); 
 TEST(random_wide_heads) {
   check_random(DType::float32, {{256, 256}, {192, 128}}, 66);
   check_random(DType::float64, {{129, 256}}, 66);
+}
+
+// Two implementations of one contract: whatever both read, write and leave out must be the same.
+TEST(the_cpu_backend_agrees) {
+  hetsp::ThreadPool pool(1);
+  for (unsigned seed = 500; seed < 500 + 2 * kSeeds; ++seed) {
+    const Case c = random_case(seed, seed % 2 ? DType::float32 : DType::float64, {40, 24}, 150);
+    check::context() = c.label;
+    const Forward expected = forward(c);
+    const Output output = run_forward(c);
+    Output cpu = empty_output(c);
+    hetsp::attention::cpu::forward(forward_params(c, cpu), pool);
+    check_close("out of the CPU", cpu.out, expected.out, c.out_dtype(), c.acc());
+    check_close("lse of the CPU", cpu.lse, expected.lse, c.acc(), c.acc());
+    Gradients host = empty_gradients(c);
+    const Array delta(c.acc(), c.shape.heads * c.shape.total_q);
+    hetsp::attention::cpu::backward(backward_params(c, output, host, delta), pool);
+    const Backward gradient = backward(c, output.out, output.lse);
+    check_close("dq of the CPU", host.dq, gradient.dq, c.grad_dtype(), c.acc());
+    check_close("dk of the CPU", host.dk, gradient.dk, c.grad_dtype(), c.acc());
+    check_close("dv of the CPU", host.dv, gradient.dv, c.grad_dtype(), c.acc());
+  }
 }
 
 // A document alone, and the same one behind another: every sum must be grouped alike, or results depend on the neighbours.

@@ -37,12 +37,14 @@
 #define CUDA_ON_CPU_UNSEEN
 #endif
 
+// NOLINTBEGIN(bugprone-reserved-identifier): CUDA reserved them first
 #define __device__
 #define __host__
 #define threadIdx (*cuda_on_cpu::thread_index())
 #define blockIdx (*cuda_on_cpu::block_index())
 #define gridDim (*cuda_on_cpu::grid_dim())
 #define __syncthreads() cuda_on_cpu::synchronise(__FILE__, __LINE__)
+// NOLINTEND(bugprone-reserved-identifier)
 
 namespace cuda_on_cpu {
 
