@@ -29,7 +29,11 @@ def _attend(
     return (out, lse) if return_lse else out
 
 
-def _check(q: Tensor, k: Tensor, v: Tensor) -> None:
+def _check(q: Tensor, k: Tensor, v: Tensor, sink: Tensor | None) -> None:
+    """What the native checks come too late for: the dispatcher has chosen a device by then."""
+    for name, tensor in (("q", q), ("k", k), ("v", v), ("sink", q if sink is None else sink)):
+        if tensor.device != q.device:
+            raise InvalidArgument(f"{name} is on {tensor.device}, must be on {q.device} like q")
     for name, tensor in (("q", q), ("k", k), ("v", v)):
         if tensor.dim() != 3:
             raise InvalidArgument(f"{name} has shape {list(tensor.shape)}, must be (tokens, heads, head_dim)")
@@ -118,7 +122,7 @@ def varlen_attention(
     Raises:
         InvalidArgument: for arguments that cannot be honoured, naming the value and what is allowed.
     """
-    _check(q, k, v)
+    _check(q, k, v, sink)
     left, right = window_size
     segments = call(
         _registration.ops.cu_seqlens_to_segments,
@@ -161,5 +165,5 @@ def segment_attention(
     Raises:
         InvalidArgument: as `varlen_attention`, and for segments that leave the tensors.
     """
-    _check(q, k, v)
+    _check(q, k, v, sink)
     return _attend(q, k, v, segments, softmax_scale, softcap, sink, return_lse)

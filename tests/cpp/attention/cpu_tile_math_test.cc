@@ -26,7 +26,7 @@ struct OneKey {
   // p[lane] = 2^(cap tanh(x) or x, minus lse), ds[lane] = p * slope.
   void run(Isa isa, Acc cap) {
     for (std::int64_t lane = 0; lane < kTile; ++lane) dout[lane] = 1, lse_low[lane] = delta[lane] = dq[lane] = 0;
-    mask.cut = false;
+    mask.cut = false, mask.widest = kTile;  // the products, not the path of few pairs
     BackwardTile<Acc> tile{};
     tile.lanes = tile.rows = kTile, tile.keys = tile.dim = tile.dim_v = 1;
     tile.q_t = q, tile.dout_t = dout, tile.k = tile.v = &one, tile.cap = cap, tile.mask = &mask;

@@ -149,22 +149,18 @@ template <class Out, class Acc>
 class DeltaItem {
  public:
   DeltaItem(const BackwardParams& params, TileMath<Acc> math)
-      : p_(params), math_(math), dim_v_(params.shape.head_dim_v), scratch_(kTile * (4 * padded(dim_v_) + 1)) {
+      : p_(params), math_(math), dim_v_(params.shape.head_dim_v), scratch_(kTile * (2 * padded(dim_v_) + 1)) {
     out_ = scratch_.take(kTile * dim_v_);
     dout_ = scratch_.take(kTile * dim_v_);
-    out_t_ = scratch_.take(kTile * dim_v_);
-    dout_t_ = scratch_.take(kTile * dim_v_);
     delta_ = scratch_.take(kTile);
   }
 
   void run(RowRange range, std::int64_t head) {
-    const std::int64_t rows = range.end - range.begin, lanes = padded(rows);
+    const std::int64_t rows = range.end - range.begin;
     load<Out>(p_.out, range, head, dim_v_, dim_v_, out_);
     load<Out>(p_.dout, range, head, dim_v_, dim_v_, dout_);
     for (std::int64_t i = 0; i < rows * dim_v_; ++i) dout_[i] = out_[i] == 0 ? Acc(0) : dout_[i];
-    transpose(out_, rows, lanes, dim_v_, dim_v_, 1.0, out_t_);
-    transpose(dout_, rows, lanes, dim_v_, dim_v_, 1.0, dout_t_);
-    math_.delta(lanes, dim_v_, out_t_, dout_t_, delta_);
+    math_.delta(rows, dim_v_, out_, dout_, delta_);
     const std::int64_t at = head * p_.shape.total_q + range.begin;
     for (std::int64_t i = 0; i < rows; ++i) {
       const bool keyless = static_cast<const Acc*>(p_.lse)[at + i] == -std::numeric_limits<Acc>::infinity();
@@ -178,7 +174,7 @@ class DeltaItem {
   const TileMath<Acc> math_;
   const std::int64_t dim_v_;
   Scratch<Acc> scratch_;
-  Acc *out_, *dout_, *out_t_, *dout_t_, *delta_;
+  Acc *out_, *dout_, *delta_;
 };
 
 // dsink_a = - sum_i e^(sink_a - lse_i) delta_i, rows in order.

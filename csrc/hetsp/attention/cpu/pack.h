@@ -60,11 +60,13 @@ inline void fill_mask(const Segment& segment, RowRange rows, RowRange keys, Tile
   const std::int64_t count = keys.end - keys.begin;
   std::int64_t lane = 0;
   mask.cut = false;
+  mask.widest = 0;
   for (std::int64_t r = rows.begin; r < rows.end; ++r, ++lane) {
     const RowRange seen = visible_keys(segment, r);
     mask.low[lane] = static_cast<std::int32_t>(std::clamp<std::int64_t>(seen.begin - keys.begin, 0, count));
     mask.high[lane] = static_cast<std::int32_t>(std::clamp<std::int64_t>(seen.end - keys.begin, 0, count));
     mask.cut |= mask.low[lane] > 0 || mask.high[lane] < count;
+    mask.widest = std::max(mask.widest, mask.high[lane] - mask.low[lane]);
   }
   for (; lane < kTile; ++lane) mask.low[lane] = 0, mask.high[lane] = static_cast<std::int32_t>(count);
 }

@@ -227,14 +227,50 @@ void softmax_step(const ForwardTile<T>& t, T* scale) {
   }
 }
 
+// C = A B, the sum over k cut into runs of kRun terms: sqrt(kRun) + sqrt(k / kRun) roundings instead of sqrt(k). Worth it
+// for the short sums of scores and of dout . v, whose errors are not averaged over keys.
+constexpr std::int64_t kRun = 16;
+template <class T>
+void multiply_in_runs(Product<T> p) {
+  const std::int64_t total = p.k;
+  p.k = total < kRun ? total : kRun;
+  multiply<Join::set>(p);
+  for (std::int64_t done = kRun; done < total; done += kRun) {
+    p.a += kRun * p.a_k, p.b += kRun * p.b_k;
+    p.k = total - done < kRun ? total - done : kRun;
+    multiply<Join::add>(p);
+  }
+}
+
 template <class T>
 void forward(const ForwardTile<T>& t) {
   alignas(64) T scale[kTile];
-  multiply<Join::set>(Product<T>{t.keys, t.lanes, t.dim, t.k, t.dim, 1, t.q_t, kTile, t.scores, kTile, nullptr});
+  multiply_in_runs(Product<T>{t.keys, t.lanes, t.dim, t.k, t.dim, 1, t.q_t, kTile, t.scores, kTile, nullptr});
   softmax_step(t, scale);
   const Product<T> weighted{t.dim_v, t.lanes, t.keys, t.v, 1, t.dim_v, t.scores, kTile, t.out_t, kTile, scale};
   if (t.careful) return multiply_visible_keys(weighted, *t.mask);
   multiply<Join::rescale_and_add>(weighted);
+}
+
+// In double, in one order: a row that sees one key has out = v, and so delta = dp to the last bit.
+template <class T>
+double dot(const T* a, std::int64_t a_step, const T* b, std::int64_t b_step, std::int64_t count) {
+  double sum = 0;
+  for (std::int64_t i = 0; i < count; ++i) sum += static_cast<double>(a[i * a_step]) * static_cast<double>(b[i * b_step]);
+  return sum;
+}
+
+// dout . v of rows that see few keys: dp - delta nearly cancels there, and is all that there is, so each pair gets an exact
+// sum. It costs no more than the product of a whole tile, of which such rows would use a narrow band. Scores keep the
+// forward's arithmetic: their errors are in lse too, and cancel.
+constexpr std::int32_t kFewKeys = 8;
+template <class T>
+void few_dp(const BackwardTile<T>& t) {
+  for (std::int64_t key = 0; key < t.keys; ++key)
+    for (std::int64_t lane = 0; lane < t.lanes; ++lane) {
+      const bool shown = lane < t.rows && (!t.mask->cut || visible(*t.mask, key, lane));
+      t.ds[key * kTile + lane] = shown ? static_cast<T>(dot(t.v + key * t.dim_v, 1, t.dout_t + lane, kTile, t.dim_v)) : T(0);
+    }
 }
 
 // p holds scores and ds holds dout . v; both become what their names say.
@@ -264,8 +300,12 @@ void softmax_gradient(const BackwardTile<T>& t) {
 
 template <class T>
 void backward(const BackwardTile<T>& t) {
-  multiply<Join::set>(Product<T>{t.keys, t.lanes, t.dim, t.k, t.dim, 1, t.q_t, kTile, t.p, kTile, nullptr});
-  multiply<Join::set>(Product<T>{t.keys, t.lanes, t.dim_v, t.v, t.dim_v, 1, t.dout_t, kTile, t.ds, kTile, nullptr});
+  multiply_in_runs(Product<T>{t.keys, t.lanes, t.dim, t.k, t.dim, 1, t.q_t, kTile, t.p, kTile, nullptr});
+  if (t.mask->widest <= kFewKeys) {
+    few_dp(t);
+  } else {
+    multiply_in_runs(Product<T>{t.keys, t.lanes, t.dim_v, t.v, t.dim_v, 1, t.dout_t, kTile, t.ds, kTile, nullptr});
+  }
   softmax_gradient(t);
   if (t.dq_t != nullptr) {
     const Product<T> dq{t.dim, t.lanes, t.keys, t.k, 1, t.dim, t.ds, kTile, t.dq_t, kTile, nullptr};
@@ -280,12 +320,9 @@ void backward(const BackwardTile<T>& t) {
 }
 
 template <class T>
-void delta(std::int64_t lanes, std::int64_t dim_v, const T* out_t, const T* dout_t, T* result) {
-  for (std::int64_t lane = 0; lane < lanes; lane += kWidth<T>) {
-    Vec<T> sum = {};
-    for (std::int64_t i = 0; i < dim_v; ++i) sum += at(out_t + i * kTile + lane) * at(dout_t + i * kTile + lane);
-    at(result + lane) = sum;
-  }
+void delta(std::int64_t rows, std::int64_t dim_v, const T* out, const T* dout, T* result) {
+  for (std::int64_t row = 0; row < rows; ++row)
+    result[row] = static_cast<T>(dot(out + row * dim_v, 1, dout + row * dim_v, 1, dim_v));
 }
 
 }  // namespace

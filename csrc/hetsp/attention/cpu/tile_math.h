@@ -19,7 +19,8 @@ constexpr std::int64_t kLanes = 16;  // padded extents are multiples of it: one 
 struct TileMask {
   alignas(64) std::int32_t low[kTile];
   alignas(64) std::int32_t high[kTile];
-  bool cut;  // some lane sees less than the whole tile; else low and high are not read
+  std::int32_t widest;  // most keys that a lane without padding sees
+  bool cut;             // some lane sees less than the whole tile; else low and high are not read
 };
 
 template <class Acc>
@@ -58,9 +59,8 @@ template <class Acc>
 struct TileMath {
   void (*forward)(const ForwardTile<Acc>& tile);
   void (*backward)(const BackwardTile<Acc>& tile);
-  // delta[lane] = sum_i out_t[i][lane] dout_t[i][lane], terms in the order in which `backward` sums dout . v: a row that
-  // sees one key has out = v, and so an exactly zero score gradient, as it should.
-  void (*delta)(std::int64_t lanes, std::int64_t dim_v, const Acc* out_t, const Acc* dout_t, Acc* delta);
+  // delta[row] = out[row] . dout[row], [rows][dim_v] each, summed in double.
+  void (*delta)(std::int64_t rows, std::int64_t dim_v, const Acc* out, const Acc* dout, Acc* delta);
 };
 
 }  // namespace hetsp::attention::cpu

@@ -1,0 +1,110 @@
+"""Relations that hold whatever the numbers: they need no reference and so no tolerance of one."""
+
+import pytest
+import torch
+from torch import Tensor
+
+import hetsp_ext as hetsp
+
+LENGTHS = [65, 1, 130, 17]
+
+
+def batch(lengths: list[int], dtype: torch.dtype = torch.float32, heads_kv: int = 2) -> list[Tensor]:
+    torch.manual_seed(0)
+    return [torch.randn(sum(lengths), heads, 24).to(dtype).requires_grad_() for heads in (4, heads_kv, heads_kv)]
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, lengths: list[int], **options) -> tuple[Tensor, Tensor]:
+    cu = torch.tensor([0, *lengths]).cumsum(0)
+    return hetsp.varlen_attention(q, k, v, cu, cu, max(lengths), max(lengths), **options)
+
+
+def all_results(inputs: list[Tensor], lengths: list[int], **options) -> list[Tensor]:
+    """out, lse (rows first), dq, dk, dv."""
+    out, lse = attend(*inputs, lengths, **options)
+    return [out, lse.T, *torch.autograd.grad(out.sum() + lse.sum(), inputs)]
+
+
+def equal(a: list[Tensor], b: list[Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_sequence_alone_equals_itself_in_the_batch_bitwise(dtype: torch.dtype) -> None:
+    inputs = batch(LENGTHS, dtype)
+    together, begin = all_results(inputs, LENGTHS), 0
+    for length in LENGTHS:
+        alone = [x.detach()[begin : begin + length].clone().requires_grad_() for x in inputs]
+        assert equal(all_results(alone, [length]), [x[begin : begin + length] for x in together])
+        begin += length
+
+
+def test_order_of_sequences_and_empty_ones_do_not_matter_bitwise() -> None:
+    inputs = batch(LENGTHS)
+    forwards = all_results(inputs, LENGTHS)
+    turned = [torch.cat(x.detach().split(LENGTHS)[::-1]).requires_grad_() for x in inputs]
+    backwards = all_results(turned, [*LENGTHS[::-1], 0])
+    assert equal([torch.cat(x.split(LENGTHS[::-1])[::-1]) for x in backwards], forwards)
+
+
+def test_values_of_one_give_one() -> None:
+    q, k, v = batch(LENGTHS)
+    out, _ = attend(q, k, torch.ones_like(v), LENGTHS)
+    assert torch.equal(out, torch.ones_like(out))
+
+
+def test_a_window_beyond_the_length_is_no_window() -> None:
+    inputs = batch(LENGTHS)
+    assert equal(all_results(inputs, LENGTHS, window_size=(130, -1)), all_results(inputs, LENGTHS))
+    full = all_results(inputs, LENGTHS, causal=False)
+    assert equal(all_results(inputs, LENGTHS, causal=False, window_size=(1025, 1025)), full)
+
+
+def test_causal_is_a_right_window_of_zero() -> None:
+    inputs = batch(LENGTHS)
+    assert equal(all_results(inputs, LENGTHS, causal=False, window_size=(-1, 0)), all_results(inputs, LENGTHS))
+
+
+def test_gqa_equals_repeated_heads() -> None:
+    q, k, v = batch(LENGTHS)
+    repeated = [q, *(x.repeat_interleave(2, 1) for x in (k, v))]
+    assert equal(list(attend(q, k, v, LENGTHS)), list(attend(*repeated, LENGTHS)))
+
+
+def test_a_sink_of_minus_infinity_is_no_sink() -> None:
+    inputs = batch(LENGTHS)
+    assert equal(all_results(inputs, LENGTHS, sink=torch.full((4,), -torch.inf)), all_results(inputs, LENGTHS))
+
+
+@pytest.mark.parametrize("cut", [1, 63, 64, 100])
+def test_keys_cut_in_two_and_merged_equal_one_call(cut: int) -> None:
+    q, k, v = (x.double() for x in batch([150]))
+    whole = hetsp.segment_attention(q, k, v, torch.tensor([[0, 150, 0, 150, 0, 0, -1, 0]]))
+    parts = [
+        hetsp.segment_attention(q, k, v, torch.tensor([[0, 150, *keys, 0, keys[0], -1, 0]])) for keys in ((0, cut), (cut, 150))
+    ]
+    merged = hetsp.merge_attention(*parts[0], *parts[1])
+    listed = hetsp.segment_attention(q, k, v, torch.tensor([[0, 150, 0, cut, 0, 0, -1, 0], [0, 150, cut, 150, 0, cut, -1, 0]]))
+    for result in (merged, listed):
+        assert all(torch.allclose(x, y, rtol=1e-12, atol=1e-12) for x, y in zip(result, whole, strict=True))
+
+
+def test_a_shared_prefix_is_two_segments_per_document() -> None:
+    # Two answers of 20 and 30 tokens after one prompt of 40: each row sees the prompt and its own answer's past.
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(90, 2, 16, dtype=torch.float64) for _ in range(3))
+    shared = torch.tensor(
+        [
+            [0, 40, 0, 40, 0, 0, -1, 0],
+            [40, 60, 0, 40, 40, 0, -1, 0],
+            [40, 60, 40, 60, 40, 40, -1, 0],
+            [60, 90, 0, 40, 40, 0, -1, 0],
+            [60, 90, 60, 90, 40, 40, -1, 0],
+        ]
+    )
+    out, lse = hetsp.segment_attention(q, k, v, shared)
+    for begin, end in ((40, 60), (60, 90)):
+        rows = torch.cat([torch.arange(40), torch.arange(begin, end)])
+        whole, whole_lse = attend(q[rows], k[rows], v[rows], [len(rows)])
+        assert torch.allclose(out[begin:end], whole[40:], rtol=1e-12, atol=1e-12)
+        assert torch.allclose(lse[:, begin:end], whole_lse[:, 40:], rtol=1e-12, atol=1e-12)
