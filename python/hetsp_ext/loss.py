@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from .errors import InvalidArgument
+from .planner import Plan
 
 __all__ = ["chunked_cross_entropy", "token_mean"]
 
@@ -24,7 +25,7 @@ GRADIENTS = ("sum", "mean")
 
 def token_mean(
     loss_sum: Tensor,
-    plan: object,
+    plan: Plan,
     group: dist.ProcessGroup | None = None,
     *,
     labels_counted: int | None = None,
@@ -49,7 +50,7 @@ def token_mean(
         raise InvalidArgument(f"loss_sum has shape {tuple(loss_sum.shape)}; a scalar is needed (a sum, not per-token losses)")
     if gradients not in GRADIENTS:
         raise InvalidArgument(f"gradients is {gradients!r}; allowed are 'sum' and 'mean'")
-    counted = sum(max(length - 1, 0) for length in plan.lengths) if labels_counted is None else labels_counted  # type: ignore[attr-defined]
+    counted = sum(max(sequence.tokens - 1, 0) for sequence in plan.sequences) if labels_counted is None else labels_counted
     if counted < 0:
         raise InvalidArgument(f"labels_counted is {counted}; at least 0 is needed")
     ranks = dist.get_world_size(group) if gradients == "mean" and dist.is_initialized() else 1

@@ -8,7 +8,7 @@ import pytest
 
 import hetsp_ext
 from hetsp_ext import cli
-from hetsp_ext.errors import HetspError, PlanInfeasible
+from hetsp_ext.errors import HetspError, InvalidArgument, PeerLost, PlanInfeasible
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,7 +35,9 @@ def test_a_wrong_request_exits_with_2(arguments: list[str], capsys: pytest.Captu
     ("failure", "status", "line"),
     [
         (PlanInfeasible("sequence 3 of 9 tokens\n needs more"), 2, "hetsp doctor: error: sequence 3 of 9 tokens needs more\n"),
-        (HetspError("of any kind"), 2, "hetsp doctor: error: of any kind\n"),
+        (InvalidArgument("x is 3"), 2, "hetsp doctor: error: x is 3\n"),
+        (PeerLost("rank 1 is gone"), 1, "hetsp doctor: error: rank 1 is gone\n"),
+        (HetspError("of any kind"), 1, "hetsp doctor: error: of any kind\n"),
         (KeyboardInterrupt(), 130, "hetsp doctor: interrupted\n"),
     ],
 )

@@ -22,6 +22,11 @@ def case(tokens: int, features: int, vocabulary: int, dtype: torch.dtype, seed: 
     return *(x.to(dtype).requires_grad_() for x in (hidden, weight, bias)), labels
 
 
+def plan_of(lengths: list[int]) -> SimpleNamespace:
+    """What token_mean reads of a plan."""
+    return SimpleNamespace(sequences=[SimpleNamespace(tokens=length) for length in lengths])
+
+
 def norm_error(value: torch.Tensor, reference: torch.Tensor) -> float:
     return ((value.double() - reference.double()).norm() / reference.double().norm().clamp_min(1e-300)).item()
 
@@ -153,7 +158,7 @@ def test_bad_input_is_named(change: dict, message: str) -> None:
 
 
 def test_token_mean_is_one_loss_for_every_split() -> None:
-    plan = SimpleNamespace(lengths=[5, 1, 9, 2])
+    plan = plan_of([5, 1, 9, 2])
     losses = torch.rand(4 + 0 + 8 + 1, dtype=torch.float64)
     for seed in range(10):
         owner = torch.randint(0, 3, losses.shape, generator=torch.Generator().manual_seed(seed))
@@ -163,12 +168,12 @@ def test_token_mean_is_one_loss_for_every_split() -> None:
 
 def test_token_mean_corners() -> None:
     loss = torch.tensor(3.0, requires_grad=True)
-    assert token_mean(loss, SimpleNamespace(lengths=[1, 1, 1])).item() == 3.0
-    assert token_mean(loss, SimpleNamespace(lengths=[7]), labels_counted=12).item() == 0.25
-    assert token_mean(loss, SimpleNamespace(lengths=[7]), gradients="mean").item() == 0.5  # one rank: nothing to undo
+    assert token_mean(loss, plan_of([1, 1, 1])).item() == 3.0
+    assert token_mean(loss, plan_of([7]), labels_counted=12).item() == 0.25
+    assert token_mean(loss, plan_of([7]), gradients="mean").item() == 0.5  # one rank: nothing to undo
     with pytest.raises(InvalidArgument, match="gradients is 'average'; allowed are 'sum' and 'mean'"):
-        token_mean(loss, SimpleNamespace(lengths=[7]), gradients="average")
+        token_mean(loss, plan_of([7]), gradients="average")
     with pytest.raises(InvalidArgument, match="labels_counted is -1"):
-        token_mean(loss, SimpleNamespace(lengths=[7]), labels_counted=-1)
+        token_mean(loss, plan_of([7]), labels_counted=-1)
     with pytest.raises(InvalidArgument, match=r"shape \(2,\)"):
-        token_mean(torch.zeros(2), SimpleNamespace(lengths=[7]))
+        token_mean(torch.zeros(2), plan_of([7]))

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from .. import __version__
-from ..errors import HetspError
+from ..errors import HetspError, InvalidArgument, PlanInfeasible
 
 __all__ = ["main"]
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return importlib.import_module(f"{__name__}.{args.command}").run(args)
     except HetspError as error:
         print(f"hetsp {args.command}: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, (InvalidArgument, PlanInfeasible)) else 1
     except KeyboardInterrupt:
         print(f"hetsp {args.command}: interrupted", file=sys.stderr)
         return 130

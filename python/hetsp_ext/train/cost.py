@@ -1,0 +1,51 @@
+"""What the planner is told about the machine: how fast a rank computes and sends.
+
+Only the ratios matter to a plan; the run fits one factor to its first measured step (step.py) and prints predictions with it.
+They are constants, not measurements at start-up, so that the same documents get the same plan everywhere.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from transformers import LlamaConfig
+
+import hetsp_ext
+
+__all__ = ["cluster_of", "cost_model_of"]
+
+
+@dataclass(frozen=True)
+class Rates:
+    attention_flops: float  # FLOP/s, forward + backward, exact causal work
+    linear_flops: float  # FLOP/s in the linear modules
+    link_bytes: float  # bytes/s between two ranks
+    hop_seconds: float  # start-up of a message
+
+
+# CPU: one core of a 2-core Zen 1 at 2.2 GHz, float32, model `tiny`, Gloo over loopback. GPU: H100 SXM, bfloat16, NVLink.
+CPU = Rates(attention_flops=3e9, linear_flops=8e9, link_bytes=0.5e9, hop_seconds=2e-4)
+GPU = Rates(attention_flops=300e12, linear_flops=400e12, link_bytes=200e9, hop_seconds=2e-5)
+
+
+def cost_model_of(config: LlamaConfig, dtype: torch.dtype, device: torch.device) -> hetsp_ext.CostModel:
+    """Seconds of forward and backward on this kind of device, for computation in `dtype`."""
+    rates = GPU if device.type == "cuda" else CPU
+    shape = hetsp_ext.ModelShape(
+        layers=config.num_hidden_layers,
+        hidden=config.hidden_size,
+        intermediate=config.intermediate_size,
+        heads=config.num_attention_heads,
+        kv_heads=config.num_key_value_heads,
+        head_dim=config.head_dim,
+        vocabulary=config.vocab_size,
+        bytes=dtype.itemsize,
+        gradient_bytes=max(dtype.itemsize, 4),
+    )
+    return hetsp_ext.cost_model_from_model(
+        shape, rates.attention_flops, rates.linear_flops, rates.link_bytes, rates.hop_seconds
+    )
+
+
+def cluster_of(ranks: int, tokens_per_rank: int) -> hetsp_ext.Cluster:
+    """`ranks` ranks that hold `tokens_per_rank` tokens of a micro-batch each."""
+    return hetsp_ext.Cluster(ranks=ranks, tokens_per_rank=tokens_per_rank)

@@ -1,0 +1,89 @@
+"""Starts the ranks of a run on this machine through torch's own elastic agent, and says which one failed."""
+
+import logging
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from .ranks import threads_per_rank
+
+__all__ = ["launch"]
+
+# Seconds between the agent's looks at its processes: how soon the others stop when one dies.
+MONITOR_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Failure:
+    rank: int
+    exit_status: int  # negative: the signal that ended it
+    time: int  # seconds since the epoch
+
+
+def launch(argv: Sequence[str], ranks: int) -> int:
+    """Runs `hetsp argv` in `ranks` processes and returns the exit status of the run.
+
+    When one process fails the others are stopped, and one line on stderr names the rank that failed first, unless it has said
+    why itself (exit status 2).
+    """
+    # Read by libraries in the children as they load, so it cannot be passed down in any other way.
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads_per_rank(ranks)))
+    if sys.platform == "linux":  # Gloo asks for the host's name otherwise, which need not resolve
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # its report is ours, in one line
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=ranks,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",
+        local_addr="127.0.0.1",
+        max_restarts=0,
+        monitor_interval=MONITOR_SECONDS,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "hetsp_ext", *argv)
+    except ChildFailedError as error:
+        failure = first_failure([Failure(rank, each.exitcode, each.timestamp) for rank, each in error.failures.items()])
+        if failure.exit_status == 2:
+            return 2
+        print(f"hetsp train: error: {describe(failure)}; the other ranks were stopped", file=sys.stderr)
+        return 1
+    except SignalException as error:  # sent to this process; the agent has stopped the ranks
+        name = signal.Signals(error.sigval).name
+        print(f"hetsp train: stopped by {name}, and all ranks with it", file=sys.stderr)
+        return 128 + error.sigval
+    return 0
+
+
+def first_failure(failures: Sequence[Failure]) -> Failure:
+    """The cause among failures noticed together: a rank ended from outside, or one that said why, or the earliest."""
+
+    def order(failure: Failure) -> tuple[int, int, int]:
+        if failure.exit_status == -signal.SIGTERM:  # most likely from the agent itself
+            kind = 3
+        elif failure.exit_status < 0:
+            kind = 0
+        else:
+            kind = 1 if failure.exit_status == 2 else 2
+        return kind, failure.time, failure.rank
+
+    return min(failures, key=order)
+
+
+def describe(failure: Failure) -> str:
+    if failure.exit_status >= 0:
+        return f"rank {failure.rank} stopped with exit status {failure.exit_status}"
+    try:
+        name = signal.Signals(-failure.exit_status).name
+    except ValueError:
+        name = f"signal {-failure.exit_status}"
+    return f"rank {failure.rank} died: killed by {name}"

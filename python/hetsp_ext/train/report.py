@@ -1,0 +1,168 @@
+"""What a run tells: records for machines, lines for people, and the summary table."""
+
+import json
+import os
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from .step import Prediction, StepResult
+from .verify import Verification
+
+__all__ = ["Report", "step_record", "summary_record", "summary_table", "verify_record"]
+
+
+def step_record(result: StepResult, strategy: str, prediction: Prediction) -> dict[str, Any]:
+    """Times in seconds; `step` counts from 1, as people do."""
+    return {
+        "step": result.step + 1,
+        "plan": strategy,
+        "groups": result.plan.one_line(),
+        "loss": result.loss,
+        "tokens": result.tokens,
+        "seconds": result.seconds,
+        "tokens_per_second": result.tokens / result.seconds,
+        "predicted_seconds": prediction.seconds(result.plan),
+        "measured_seconds": result.measured,
+        "busy_least": min(result.busy),
+        "busy_most": max(result.busy),
+        "gap": result.plan.gap,
+        "rank_tokens": result.rank_tokens,
+        "rank_pairs": result.rank_pairs,
+        "rank_work_seconds": result.work_seconds,
+        "rank_wait_seconds": result.wait_seconds,
+    }
+
+
+def verify_record(verification: Verification) -> dict[str, Any]:
+    """The one record with the key `verify`."""
+    return {
+        "verify": {
+            "loss_relative_difference": verification.loss_relative_difference,
+            "max_gradient_relative_difference": verification.max_gradient_relative_difference,
+            "degrees": verification.degrees,
+            "gradients_compared": verification.gradients_compared,
+        }
+    }
+
+
+def summary_record(strategy: str, results: Sequence[StepResult], prediction: Prediction) -> dict[str, Any]:
+    """Medians over the steps; the loss is the last step's."""
+    seconds = statistics.median(result.seconds for result in results)
+    return {
+        "summary": strategy,
+        "steps": len(results),
+        "median_seconds": seconds,
+        "tokens_per_second": sum(result.tokens for result in results) / sum(result.seconds for result in results),
+        "busy_least": statistics.median(min(result.busy) for result in results),
+        "busy_most": statistics.median(max(result.busy) for result in results),
+        "predicted_seconds": statistics.median(prediction.seconds(result.plan) for result in results),
+        "measured_seconds": statistics.median(result.measured for result in results),
+        "loss": results[-1].loss,
+    }
+
+
+def step_line(record: dict[str, Any]) -> str:
+    return (
+        f"step {record['step']}  {record['plan']}  {record['groups']:<12}  loss {record['loss']:.5f}  "
+        f"{record['tokens_per_second']:,.0f} tokens/s  predicted {record['predicted_seconds']:.2f} s  "
+        f"measured {record['measured_seconds']:.2f} s  busy {record['busy_least']:.0%} to {record['busy_most']:.0%}"
+    )
+
+
+def summary_table(records: Sequence[dict[str, Any]]) -> str:
+    """Rows of summary_record as text, a header above them."""
+    head = ("plan", "median step", "tokens/s", "busy", "predicted", "measured", "last loss")
+    rows = [
+        (
+            record["summary"],
+            f"{record['median_seconds']:.2f} s",
+            f"{record['tokens_per_second']:,.0f}",
+            f"{record['busy_least']:.0%} to {record['busy_most']:.0%}",
+            f"{record['predicted_seconds']:.2f} s",
+            f"{record['measured_seconds']:.2f} s",
+            f"{record['loss']:.5f}",
+        )
+        for record in records
+    ]
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in [head, *rows]
+    ]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+class Report:
+    """Rank 0 speaks; on the other ranks every method does nothing.
+
+    With `as_json` standard output carries the records and nothing else, on any rank: whatever a library prints there goes to
+    standard error instead.
+    """
+
+    def __init__(self, rank: int, *, as_json: bool) -> None:
+        self.speaks = rank == 0
+        self.as_json = as_json
+        self.records: list[dict[str, Any]] = []
+        self._metrics: TextIO | None = None
+        self._bar: Any = None
+        self._out: TextIO = sys.stdout
+        if as_json:
+            sys.stdout.flush()
+            self._out = os.fdopen(os.dup(1), "w", buffering=1)
+            os.dup2(2, 1)
+
+    def keep_in(self, folder: Path) -> None:
+        """Records are also written to metrics.jsonl in this folder, those so far included."""
+        if self.speaks:
+            self._metrics = (folder / "metrics.jsonl").open("w", buffering=1)
+            self._metrics.writelines(json.dumps(record) + "\n" for record in self.records)
+
+    def record(self, record: dict[str, Any], line: str = "") -> None:
+        """One record; people see `line` instead, if there is one."""
+        if not self.speaks:
+            return
+        self.records.append(record)
+        if self._metrics is not None:
+            self._metrics.write(json.dumps(record) + "\n")
+        if self.as_json:
+            print(json.dumps(record), file=self._out)
+        elif line:
+            self.say(line)
+
+    def step(self, record: dict[str, Any]) -> None:
+        self.record(record, step_line(record))
+        if self._bar is not None:
+            self._bar.update()
+
+    def say(self, line: str) -> None:
+        """For people only."""
+        if not self.speaks or self.as_json:
+            return
+        if self._bar is not None:
+            self._bar.write(line, file=self._out)
+        else:
+            print(line, file=self._out, flush=True)
+
+    def progress(self, steps: int) -> None:
+        """Shows a bar over that many steps where standard error is a terminal."""
+        if self.speaks and not self.as_json and sys.stderr.isatty():
+            try:
+                from tqdm import tqdm
+            except ImportError:  # an extra; lines do as well
+                return
+            self._bar = tqdm(total=steps, unit="step", leave=False)
+
+    def done_with_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def done(self) -> None:
+        """Ends the bar and the files; may be called twice."""
+        self.done_with_bar()
+        if self._metrics is not None:
+            self._metrics.close()
+            self._metrics = None
