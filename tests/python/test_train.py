@@ -1,4 +1,4 @@
-"""The parts of the main job that need no ranks; tests/multirank/test_train.py runs the whole."""
+"""The parts of the main job that need no ranks; tests/multirank/test_main_job.py runs the whole."""
 
 import json
 import math
