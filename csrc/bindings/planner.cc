@@ -294,8 +294,9 @@ void register_plan(nb::module_& m) {
       .def("one_line", &one_line, "Sequences by degree: \"12x1 1x3\" is twelve on one rank each and one on three.")
       .def(
           "to_dict", [](const Plan& p) { return to_dict(p); }, "Plain numbers, strings, lists and dictionaries, fit for JSON.")
-      .def_static("from_dict", &from_dict, "data"_a,
-                  "The plan that to_dict() described; raises InvalidArgument if its digest differs. One written by hand needs none.")
+      .def_static(
+          "from_dict", &from_dict, "data"_a,
+          "The plan that to_dict() described; raises InvalidArgument if its digest differs. One written by hand needs none.")
       .def("__getstate__", [](const Plan& p) { return to_dict(p); })
       .def("__setstate__", [](Plan& p, const nb::dict& state) { new (&p) Plan(from_dict(state)); })
       .def("__str__", &table)

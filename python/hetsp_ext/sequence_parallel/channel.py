@@ -52,6 +52,7 @@ class Channel:
         self._group = group if group is not None or not dist.is_initialized() else dist.group.WORLD
 
     def post(self, messages: Sequence[Message]) -> Posted:
+        assert self._group is not None, "a step of one rank has no messages"
         operations = []
         for message in messages:
             operation = dist.isend if message.send else dist.irecv

@@ -75,7 +75,7 @@ def _read_shard(documents: Documents, layout: ShardLayout, lengths: Sequence[int
         tokens.append(read[0])
         labels.append(read[1])
         positions.append(torch.arange(piece[1], piece[2]))
-    return Shard(*(torch.cat(parts).to(device) for parts in (tokens, positions, labels)), layout)
+    return Shard(torch.cat(tokens).to(device), torch.cat(positions).to(device), torch.cat(labels).to(device), layout)
 
 
 def shard(
