@@ -22,7 +22,7 @@ class Rates:
     hop_seconds: float  # start-up of a message
 
 
-# CPU: one core of a 2-core Zen 1 at 2.2 GHz, float32, model `tiny`, Gloo over loopback. GPU: H100 SXM, bfloat16, NVLink.
+# Estimates, not measurements: CPU stands for one core and Gloo over loopback, GPU for an H100 with NVLink in bfloat16.
 CPU = Rates(attention_flops=3e9, linear_flops=8e9, link_bytes=0.5e9, hop_seconds=2e-4)
 GPU = Rates(attention_flops=300e12, linear_flops=400e12, link_bytes=200e9, hop_seconds=2e-5)
 
