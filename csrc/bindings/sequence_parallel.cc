@@ -8,7 +8,6 @@
 
 #include "bindings/register.h"
 #include "hetsp/base/error.h"
-#include "hetsp/sequence_parallel/cut.h"
 #include "hetsp/sequence_parallel/layout.h"
 #include "hetsp/sequence_parallel/schedule.h"
 #include "hetsp/sequence_parallel/schedule_check.h"

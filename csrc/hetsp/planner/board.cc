@@ -5,7 +5,7 @@
 #include <numeric>
 #include <utility>
 
-#include "hetsp/planner/plan_check.h"
+#include "hetsp/planner/cut.h"
 
 namespace hetsp::planner {
 

@@ -1,25 +1,14 @@
 #include "hetsp/planner/plan_check.h"
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 
-#include "hetsp/base/ceil_div.h"
 #include "hetsp/base/error.h"
+#include "hetsp/planner/cut.h"
 
 namespace hetsp::planner {
 
 namespace {
-
-// floor(j tokens / chunks) without overflow, for 0 <= j <= chunks.
-std::int64_t even_cut(std::int64_t tokens, std::int64_t chunks, std::int64_t j) {
-  return tokens / chunks * j + tokens % chunks * j / chunks;
-}
-
-std::int64_t balanced_cut(std::int64_t tokens, int degree, int j) {
-  return j == degree ? tokens
-                     : static_cast<std::int64_t>(static_cast<double>(tokens) * std::sqrt(static_cast<double>(j) / degree));
-}
 
 void check_group(const Group& group, const std::string& where, std::int32_t ranks, std::vector<bool>& taken) {
   require(!group.sequences.empty(), where, " has no sequences");
@@ -42,38 +31,6 @@ void check_group(const Group& group, const std::string& where, std::int32_t rank
 }
 
 }  // namespace
-
-std::int64_t tokens_held(std::int64_t tokens, Cut cut, int degree, int position) {
-  require(degree >= 1 && 0 <= position && position < degree, "tokens_held: part ", position, " of ", degree);
-  switch (cut) {
-    case Cut::whole:
-      require(degree == 1, "tokens_held: a whole cut of ", degree, " parts");
-      return tokens;
-    case Cut::contiguous:
-      return even_cut(tokens, degree, position + 1) - even_cut(tokens, degree, position);
-    case Cut::zigzag: {
-      const std::int64_t chunks = 2 * std::int64_t{degree};
-      return even_cut(tokens, chunks, position + 1) - even_cut(tokens, chunks, position) +
-             even_cut(tokens, chunks, chunks - position) - even_cut(tokens, chunks, chunks - position - 1);
-    }
-    case Cut::balanced:
-      return balanced_cut(tokens, degree, position + 1) - balanced_cut(tokens, degree, position);
-  }
-  throw BrokenInvariant(concat("cut ", static_cast<int>(cut), " is unknown"));
-}
-
-std::int64_t most_tokens_held(std::int64_t tokens, int degree) {
-  const std::int64_t chunks = 2 * std::int64_t{degree}, rest = tokens % chunks;
-  return 2 * (tokens / chunks) + (rest == 0 ? 0 : chunks % rest == 0 ? 1 : 2);
-}
-
-int least_degree(std::int64_t tokens, std::int64_t tokens_per_rank, int max_degree) {
-  // The mean share must fit; at most two tokens above it, so the walk is short.
-  const std::int64_t first = std::max<std::int64_t>(1, ceil_div(tokens, tokens_per_rank));
-  for (std::int64_t degree = first; degree <= max_degree; ++degree)
-    if (most_tokens_held(tokens, static_cast<int>(degree)) <= tokens_per_rank) return static_cast<int>(degree);
-  return 0;
-}
 
 void check(const Plan& plan, const Cluster& cluster) {
   require(plan.ranks == cluster.ranks, "plan: made for ", plan.ranks, " ranks, the cluster has ", cluster.ranks);

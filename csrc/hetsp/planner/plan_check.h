@@ -11,17 +11,6 @@
 
 namespace hetsp::planner {
 
-// Tokens that part `position` of `degree` holds of a sequence under `cut`; the cuts lie where sequence_parallel/cut.h puts
-// them at alignment 1: floor(j s / G) contiguous, floor(j s / 2G) zigzag, floor(s sqrt(j / G)) balanced.
-[[nodiscard]] std::int64_t tokens_held(std::int64_t tokens, Cut cut, int degree, int position);
-
-// The most that any part holds under the zigzag cut. With s = 2 G q + r that is 2 q, and 1 more where r divides 2 G (a rank
-// holds one leftover), 2 more where it does not.
-[[nodiscard]] std::int64_t most_tokens_held(std::int64_t tokens, int degree);
-
-// Least degree whose zigzag parts all fit into `tokens_per_rank`; 0 if no degree up to max_degree does.
-[[nodiscard]] int least_degree(std::int64_t tokens, std::int64_t tokens_per_rank, int max_degree);
-
 // Throws InvalidArgument naming the micro-batch, group, rank or sequence at fault, unless
 //   - every sequence of the plan is in exactly one group,
 //   - every group has sequences, and ranks that exist and are distinct,

@@ -6,6 +6,7 @@
 #include "hetsp/base/ceil_div.h"
 #include "hetsp/base/error.h"
 #include "hetsp/planner/bounds.h"
+#include "hetsp/planner/cut.h"
 #include "hetsp/planner/plan_check.h"
 #include "hetsp/planner/strategies.h"
 #include "hetsp/planner/workload.h"

@@ -5,7 +5,7 @@
 #include <tuple>
 
 #include "hetsp/base/error.h"
-#include "hetsp/planner/plan_check.h"
+#include "hetsp/planner/cut.h"
 
 namespace hetsp::planner {
 

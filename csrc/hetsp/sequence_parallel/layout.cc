@@ -3,13 +3,13 @@
 #include <algorithm>
 
 #include "hetsp/base/error.h"
-#include "hetsp/sequence_parallel/cut.h"
+#include "hetsp/planner/cut.h"
 
 namespace hetsp::sequence_parallel {
 
 namespace {
 
-void append(Ring& ring, SequenceIndex sequence, const std::vector<std::vector<TokenRange>>& held) {
+void append(Ring& ring, SequenceIndex sequence, const std::vector<std::vector<planner::TokenRange>>& held) {
   for (int part = 0; part < ring.size(); ++part)
     for (const auto& range : held[part]) ring.parts[part].push_back({sequence, range.begin, range.end});
 }
@@ -70,7 +70,7 @@ Layout make_layout(const planner::Plan& plan, int micro_batch, std::int64_t alig
     Ring& ring = alone ? local[group.ranks[0].value()] : layout.rings.back();
     if (alone && ring.ranks.empty()) ring = {group.ranks, std::vector<std::vector<Piece>>(1)};
     for (const auto sequence : group.sequences)
-      append(ring, sequence, cut_tokens(plan.sequences[sequence.value()].tokens, ring.size(), group.cut, alignment));
+      append(ring, sequence, planner::cut_tokens(plan.sequences[sequence.value()].tokens, ring.size(), group.cut, alignment));
   }
   for (auto& ring : local)
     if (!ring.ranks.empty()) layout.rings.push_back(std::move(ring));

@@ -39,33 +39,6 @@ void breaks(const char* message, Break how, std::int64_t capacity = 6) {
 
 }  // namespace
 
-TEST(parts_hold_every_token_once_and_the_most_is_exact) {
-  for (int degree = 1; degree <= 9; ++degree)
-    for (std::int64_t tokens = 0; tokens <= 6 * degree + 1; ++tokens) {
-      check::context() = concat(tokens, " tokens on ", degree);
-      for (const Cut cut : {Cut::contiguous, Cut::zigzag, Cut::balanced}) {
-        std::int64_t sum = 0, most = 0;
-        for (int position = 0; position < degree; ++position) {
-          sum += tokens_held(tokens, cut, degree, position);
-          most = std::max(most, tokens_held(tokens, cut, degree, position));
-        }
-        CHECK_EQ(sum, tokens);
-        if (cut == Cut::zigzag) CHECK_EQ(most, most_tokens_held(tokens, degree));
-      }
-    }
-}
-
-TEST(least_degree_is_the_first_that_fits) {
-  for (std::int64_t tokens = 0; tokens <= 60; ++tokens)
-    for (std::int64_t capacity = 1; capacity <= 20; ++capacity) {
-      check::context() = concat(tokens, " tokens, capacity ", capacity);
-      int first = 0;
-      for (int degree = 8; degree >= 1; --degree)
-        if (most_tokens_held(tokens, degree) <= capacity) first = degree;
-      CHECK_EQ(least_degree(tokens, capacity, 8), first);
-    }
-}
-
 TEST(a_sound_plan_passes) {
   planner::check(sound(), Cluster{3, 0, 6});
   CHECK(rank_tokens(sound(), 0) == (std::vector<std::int64_t>{4, 4, 4}));

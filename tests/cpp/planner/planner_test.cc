@@ -5,6 +5,7 @@
 #include "hetsp/base/error.h"
 #include "hetsp/planner/assignment.h"
 #include "hetsp/planner/bounds.h"
+#include "hetsp/planner/cut.h"
 #include "hetsp/planner/plan_check.h"
 #include "planner/random_step.h"
 #include "support/check.h"

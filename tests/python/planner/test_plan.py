@@ -215,20 +215,6 @@ def test_whole_only_keeps_every_sequence_on_one_rank() -> None:
     assert plan.one_line() == "5x1"
 
 
-@pytest.mark.parametrize("ranks", [3, 4, 5])
-def test_default_steps_are_balanced(ranks: int) -> None:
-    """Documents as `hetsp train` takes them by default: the compute of the most loaded rank against the mean or the bound."""
-    source = hetsp.FolderSource(hetsp.standard_library(), "*.py", max_length=16384, batch_tokens=32768)
-    degrees = set()
-    for step in range(50):
-        plan = hetsp.plan(source.lengths(step), hetsp.Cluster(ranks, 32768), PROCESSORS)
-        compute = plan.compute_seconds
-        assert max(compute) <= 1.05 * max(np.mean(compute), plan.lower_bound), f"step {step}: {source.lengths(step)}"
-        degrees |= {group.degree for group in plan.micro_batches[0].groups}
-    assert 1 in degrees
-    assert ranks in degrees
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_hundreds_of_sequences_on_64_ranks(seed: int) -> None:
     """Log-normal lengths (median 1600 tokens, sigma 1.5) of one micro-batch, as a web crawl has them."""

@@ -1,4 +1,4 @@
-#include "hetsp/sequence_parallel/cut.h"
+#include "hetsp/planner/cut.h"
 
 #include <algorithm>
 
@@ -6,8 +6,7 @@
 #include "support/check.h"
 
 using namespace hetsp;
-using namespace hetsp::sequence_parallel;
-using planner::Cut;
+using namespace hetsp::planner;
 
 TEST(every_token_once_for_every_cut) {
   for (Cut cut : {Cut::contiguous, Cut::zigzag, Cut::balanced})
@@ -47,6 +46,35 @@ TEST(zigzag_and_balanced_have_equal_causal_area) {
                          static_cast<double>(range.begin) * static_cast<double>(range.begin));
         CHECK_NEAR(area * parts / (0.5 * static_cast<double>(tokens) * static_cast<double>(tokens)), 1.0, 1e-3);
       }
+}
+
+TEST(tokens_held_agrees_with_the_ranges) {
+  for (int degree = 1; degree <= 9; ++degree)
+    for (std::int64_t tokens = 0; tokens <= 6 * degree + 1; ++tokens) {
+      check::context() = concat(tokens, " tokens on ", degree);
+      for (const Cut cut : {Cut::contiguous, Cut::zigzag, Cut::balanced}) {
+        const auto held = cut_tokens(tokens, degree, cut);
+        std::int64_t most = 0;
+        for (int position = 0; position < degree; ++position) {
+          std::int64_t sum = 0;
+          for (const auto& range : held[position]) sum += range.end - range.begin;
+          CHECK_EQ(sum, tokens_held(tokens, cut, degree, position));
+          most = std::max(most, sum);
+        }
+        if (cut == Cut::zigzag) CHECK_EQ(most, most_tokens_held(tokens, degree));
+      }
+    }
+}
+
+TEST(least_degree_is_the_first_that_fits) {
+  for (std::int64_t tokens = 0; tokens <= 60; ++tokens)
+    for (std::int64_t capacity = 1; capacity <= 20; ++capacity) {
+      check::context() = concat(tokens, " tokens, capacity ", capacity);
+      int first = 0;
+      for (int degree = 8; degree >= 1; --degree)
+        if (most_tokens_held(tokens, degree) <= capacity) first = degree;
+      CHECK_EQ(least_degree(tokens, capacity, 8), first);
+    }
 }
 
 TEST(bad_values_are_named) {
