@@ -48,16 +48,16 @@ def command(place: Path, *arguments: str) -> list[str]:
     return ["-m", "hetsp_ext", "train", *fixed, *arguments]
 
 
-def train(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *command(place, *arguments)], capture_output=True, text=True, timeout=240, cwd=place)
-
-
 @pytest.fixture(scope="module")
 def auto(place: Path) -> tuple[subprocess.CompletedProcess[str], list[dict], Path]:
-    """Three ranks, float64, checked; its records and its folder."""
+    """Three ranks under a user's torchrun, float64, checked; the run, its records and its folder."""
     out = place / "auto"
-    options = ["--ranks", "3", "--steps", "2", "--dtype", "float64", "--verify", "--json", "--out", str(out)]
-    run = train(place, *options)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "3"]
+    arguments = command(place, "--steps", "2", "--dtype", "float64", "--verify", "--json", "--out", str(out))
+    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo"}
+    run = subprocess.run(
+        [sys.executable, *torchrun, *arguments], capture_output=True, text=True, timeout=240, cwd=place, env=environment
+    )
     assert run.returncode == 0, run.stderr
     return run, [json.loads(line) for line in run.stdout.splitlines()], out
 
@@ -113,23 +113,10 @@ def test_the_folder_holds_model_and_timeline(auto) -> None:
     assert (out / "timeline.svg").read_text().count("rank ") >= 3
 
 
-def test_under_torchrun_with_the_static_plan(place: Path) -> None:
-    # More ranks than some steps have documents, and lines for people.
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2"]
-    arguments = command(place, "--plan", "static", "--steps", "1", "--verify", "--out", str(place / "static"))
-    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo"}
-    run = subprocess.run([sys.executable, *launcher, *arguments], capture_output=True, text=True, timeout=240, env=environment)
-    assert run.returncode == 0, run.stderr
-    assert sum(line.startswith("static ") for line in run.stdout.splitlines()) == 1
-    assert "verify  degrees [2]" in run.stdout
-    assert "tokens/s" in run.stdout
-    assert "{" not in run.stdout
-
-
 def test_a_plan_that_cannot_be_is_told_once(place: Path) -> None:
-    run = train(
-        place, "--ranks", "2", "--plan", "data-parallel", "--memory-tokens", "200", "--steps", "2", "--out", str(place / "no")
-    )
+    impossible = ["--ranks", "2", "--plan", "data-parallel", "--memory-tokens", "200", "--steps", "2"]
+    arguments = command(place, *impossible, "--out", str(place / "no"))
+    run = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=240)
     assert run.returncode == 2, run.stderr
     errors = [line for line in run.stderr.splitlines() if "error" in line]
     assert len(errors) == 1, run.stderr
@@ -148,19 +135,28 @@ def ranks_of(parent: int) -> Iterator[tuple[int, int]]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the ranks' process ids in /proc, which is not here")
-def test_a_rank_that_dies_is_named_and_the_others_stop(place: Path) -> None:
-    arguments = command(place, "--ranks", "3", "--steps", "100000", "--json", "--out", str(place / "killed"))
+def test_a_static_run_tells_people_its_steps_and_names_the_rank_that_dies(place: Path) -> None:
+    # Until the kill: the static plan by itself, with lines for people.
+    arguments = command(
+        place, "--ranks", "2", "--plan", "static", "--steps", "100000", "--verify", "--out", str(place / "killed")
+    )
+    lines = []
     with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
         for line in run.stdout:
-            if "step" in json.loads(line):
+            lines.append(line)
+            if line.startswith("step 1 "):
                 break
         ranks = dict(ranks_of(run.pid))
-        assert set(ranks) == {0, 1, 2}
+        assert set(ranks) == {0, 1}, run.communicate()
         os.kill(ranks[1], signal.SIGKILL)
-        _, errors = run.communicate(timeout=60)
+        rest, errors = run.communicate(timeout=60)
     assert run.returncode == 1
     assert [line for line in errors.splitlines() if "error" in line] == [
         "hetsp train: error: rank 1 died: killed by SIGKILL; the other ranks were stopped"
     ]
     for pid in ranks.values():
         assert not Path(f"/proc/{pid}").exists()
+    assert lines[-1].startswith("step 1  static  ")
+    assert "tokens/s" in lines[-1]
+    assert [line for line in lines if line.startswith("verify  degrees [2] ")] != []
+    assert "{" not in "".join(lines) + rest
