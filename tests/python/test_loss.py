@@ -115,7 +115,7 @@ from hetsp_ext.loss import chunked_cross_entropy
 from torch.nn.functional import cross_entropy, linear
 
 torch.set_num_threads(1)
-tokens, vocabulary = 2048, 8192
+tokens, vocabulary = 4096, 8192
 hidden = torch.randn(tokens, 16, requires_grad=True)
 weight = torch.randn(vocabulary, 16, requires_grad=True)
 labels = torch.randint(0, vocabulary, (tokens,))
@@ -134,7 +134,7 @@ print(chunked - start, peak() - start)
 def test_peak_memory_is_that_of_a_chunk() -> None:
     run = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
     chunked, plain = map(float, run.stdout.split())
-    logits = 2048 * 8192 * 4 / 2**20  # MiB of all float32 logits
+    logits = 4096 * 8192 * 4 / 2**20  # MiB of all float32 logits
     assert plain > logits
     assert chunked < logits / 4, f"chunked {chunked} MiB, plain {plain} MiB, all logits {logits} MiB"
 
