@@ -10,16 +10,13 @@ Rank 0 keeps the time; each call ends when the slowest rank is done.
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
 
 import hetsp_ext as hetsp
-from bench.support import compare, main
-from bench.support.timing import Comparison
+from bench.support import RankedCase, main_on_ranks
 
 RANKS = int(os.environ.get("HETSP_BENCH_RANKS", "2"))
 HEADS, KV_HEADS, DIM = 4, 2, 64
@@ -92,43 +89,11 @@ def contenders(lengths: list[int]) -> dict[str, Callable[[], None]]:
     }
 
 
-def follow() -> None:
-    """Ranks other than 0: run what rank 0 runs, until it says stop."""
-    for lengths in CASES.values():
-        calls = list(contenders(lengths).values())
-        choice = torch.zeros(1, dtype=torch.int64)
-        while dist.broadcast(choice, 0) or choice.item() >= 0:
-            calls[int(choice)]()
-
-
-def lead(rounds: int) -> Iterator[Comparison]:
-    for case, lengths in CASES.items():
-
-        def announced(index: int, call: Callable[[], None]) -> Callable[[], None]:
-            def run() -> None:
-                dist.broadcast(torch.tensor([index]), 0)
-                call()
-
-            return run
-
-        calls = {name: announced(i, call) for i, (name, call) in enumerate(contenders(lengths).items())}
-        pairs = sum(n * (n + 1) // 2 for n in lengths)
-        yield compare(
-            f"{case}, {sum(lengths)} tokens, {RANKS} ranks", calls, rounds=rounds, work={"FLOP": 14 * pairs * HEADS * DIM}
-        )
-        dist.broadcast(torch.tensor([-1]), 0)
-
-
-def start(rank: int, store: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=RANKS)
-    if rank == 0:
-        main(lead)
-    else:
-        follow()
-    dist.destroy_process_group()
+def case(name: str, lengths: list[int]) -> RankedCase:
+    pairs = sum(n * (n + 1) // 2 for n in lengths)
+    title = f"{name}, {sum(lengths)} tokens, {RANKS} ranks"
+    return RankedCase(title, lambda: contenders(lengths), work={"FLOP": 14 * pairs * HEADS * DIM})
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.start_processes(start, (str(Path(folder) / "store"),), nprocs=RANKS, start_method="fork")
+    main_on_ranks(RANKS, [case(name, lengths) for name, lengths in CASES.items()])

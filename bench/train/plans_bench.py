@@ -12,16 +12,13 @@ from __future__ import annotations
 
 import os
 import statistics
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.distributed as dist
 
 import hetsp_ext as hetsp
-from bench.support import compare, main
-from bench.support.timing import Comparison
+from bench.support import RankedCase, main_on_ranks
 from hetsp_ext.train.cost import cluster_of, cost_model_of
 from hetsp_ext.train.model import build_model, model_config
 from hetsp_ext.train.ranks import Ranks
@@ -62,6 +59,7 @@ def contenders(lengths: list[int]) -> dict[str, Callable[[], object]]:
         return lambda: trainer.run(0, planner)
 
     if ranks.rank == 0:
+        print(f"the plans of {lengths}")
         for strategy in PLANS:
             plan = hetsp.plan(lengths, cluster, cost_model, strategy=strategy)
             balance = statistics.mean(plan.rank_seconds) / max(plan.rank_seconds)
@@ -69,42 +67,10 @@ def contenders(lengths: list[int]) -> dict[str, Callable[[], object]]:
     return {strategy: call(strategy) for strategy in PLANS}
 
 
-def follow() -> None:
-    """Ranks other than 0: run what rank 0 runs, until it says stop."""
-    for lengths in CASES.values():
-        calls = list(contenders(lengths).values())
-        choice = torch.zeros(1, dtype=torch.int64)
-        while dist.broadcast(choice, 0) or choice.item() >= 0:
-            calls[int(choice)]()
-
-
-def lead(rounds: int) -> Iterator[Comparison]:
-    for case, lengths in CASES.items():
-        title = f"{case}, {sum(lengths)} tokens, {RANKS} ranks"
-        print(f"{title}: the plans")
-
-        def announced(index: int, call: Callable[[], object]) -> Callable[[], None]:
-            def run() -> None:
-                dist.broadcast(torch.tensor([index]), 0)
-                call()
-
-            return run
-
-        calls = {name: announced(index, call) for index, (name, call) in enumerate(contenders(lengths).items())}
-        yield compare(title, calls, rounds=rounds, work={"token": sum(lengths)})
-        dist.broadcast(torch.tensor([-1]), 0)
-
-
-def start(rank: int, store: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=RANKS)
-    if rank == 0:
-        main(lead)
-    else:
-        follow()
-    dist.destroy_process_group()
+def case(name: str, lengths: list[int]) -> RankedCase:
+    title = f"{name}, {sum(lengths)} tokens, {RANKS} ranks"
+    return RankedCase(title, lambda: contenders(lengths), work={"token": sum(lengths)})
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.start_processes(start, (str(Path(folder) / "store"),), nprocs=RANKS, start_method="fork")
+    main_on_ranks(RANKS, [case(name, lengths) for name, lengths in CASES.items()])
