@@ -12,7 +12,8 @@ ROOMS = {
     "base": (),
     "device": ("base",),
     "attention": ("base", "device"),
-    "planner": ("base",),
+    "packing": ("base",),
+    "planner": ("base", "packing"),
     # The coverage proof of a schedule runs on the very segments that the kernels take, so that type alone is shared.
     "sequence_parallel": ("base", "planner", "attention/segment.h"),
 }
