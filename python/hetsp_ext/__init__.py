@@ -5,7 +5,20 @@ from . import errors
 from .attention import merge_attention, segment_attention, varlen_attention
 from .documents import FolderSource, SequenceSource, StepSequences, standard_library
 from .loss import chunked_cross_entropy, token_mean
-from .planner import Cluster, CostModel, ModelShape, Plan, Sequence, cost_model_from_model, plan
+from .planner import (
+    Cluster,
+    CostModel,
+    ModelShape,
+    Network,
+    Plan,
+    Preset,
+    Sequence,
+    cost_model_from_model,
+    cost_model_on_network,
+    plan,
+    preset,
+    presets,
+)
 from .sequence_parallel import Shard, ShardLayout, TraceEvent, agree, sequence_parallel_attention, shard
 
 __version__ = "0.1.0"
@@ -14,7 +27,9 @@ __all__ = [
     "CostModel",
     "FolderSource",
     "ModelShape",
+    "Network",
     "Plan",
+    "Preset",
     "Sequence",
     "SequenceSource",
     "Shard",
@@ -25,9 +40,12 @@ __all__ = [
     "agree",
     "chunked_cross_entropy",
     "cost_model_from_model",
+    "cost_model_on_network",
     "errors",
     "merge_attention",
     "plan",
+    "preset",
+    "presets",
     "segment_attention",
     "sequence_parallel_attention",
     "shard",

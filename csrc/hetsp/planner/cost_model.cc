@@ -2,10 +2,19 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "hetsp/base/error.h"
 
 namespace hetsp::planner {
+
+namespace {
+
+void check_rate(const char* name, double value) {
+  require(std::isfinite(value) && value > 0.0, "cost model: ", name, " is ", value, ", must be finite and above 0");
+}
+
+}  // namespace
 
 double CostModel::link_seconds_per_token(int degree) const {
   if (degree <= 1 || links.empty()) return 0.0;
@@ -45,6 +54,24 @@ void check(const CostModel& cost) {
     coefficient("seconds_per_token of a link", link.seconds_per_token);
     last = link.degree;
   }
+  require(cost.shape.has_value() == cost.network.has_value(), "cost model: shape and network come together");
+  if (cost.shape) check(*cost.shape), check(*cost.network);
+}
+
+int CostModel::max_head_degree() const { return shape ? shape->heads : std::numeric_limits<int>::max(); }
+
+GroupCost CostModel::group_cost(const Strategy& kind, int degree, int ranks_per_node) const {
+  require(degree >= 1, "cost model: degree is ", degree, ", must be at least 1");
+  GroupCost cost;
+  if (shape) {
+    cost = communication_cost(*shape, *network, kind, degree, ranks_per_node, recompute ? 2 : 1);
+  } else {
+    cost.communication_per_token = cost.per_token = link_seconds_per_token(degree) / degree;
+    cost.communication_per_sequence = cost.per_sequence = hop_seconds * (degree - 1);
+  }
+  cost.per_pair = seconds_per_pair / degree * (shape ? head_imbalance(*shape, kind.head_degree) : 1.0);
+  cost.per_token += seconds_per_token / degree;
+  return cost;
 }
 
 SequenceSeconds::SequenceSeconds(const CostModel& cost, std::span<const Sequence> sequences, int max_degree)
@@ -59,43 +86,48 @@ SequenceSeconds::SequenceSeconds(const CostModel& cost, std::span<const Sequence
 
 CostModel cost_model_from_model(const ModelShape& shape, double attention_flops, double linear_flops,
                                 double link_bytes_per_second, double hop_seconds) {
-  const auto count = [](const char* name, std::int64_t value) {
-    require(value >= 1, "model shape: ", name, " is ", value, ", must be at least 1");
-  };
-  count("layers", shape.layers), count("hidden", shape.hidden), count("intermediate", shape.intermediate);
-  count("heads", shape.heads), count("kv_heads", shape.kv_heads), count("head_dim", shape.head_dim);
-  count("vocabulary", shape.vocabulary), count("bytes", shape.bytes), count("gradient_bytes", shape.gradient_bytes);
-  require(shape.heads % shape.kv_heads == 0, "model shape: heads is ", shape.heads, ", must be a multiple of kv_heads, ",
-          shape.kv_heads);
-  const auto rate = [](const char* name, double value) {
-    require(std::isfinite(value) && value > 0.0, "cost model: ", name, " is ", value, ", must be finite and above 0");
-  };
-  rate("attention_flops", attention_flops), rate("linear_flops", linear_flops),
-      rate("link_bytes_per_second", link_bytes_per_second);
-
-  const double layers = shape.layers, head_dim = shape.head_dim, hidden = static_cast<double>(shape.hidden);
-  const double q_width = shape.heads * head_dim, kv_width = shape.kv_heads * head_dim;
-
-  // Attention, per visible pair and head: Q K^T and P V are 2 products of 2 head_dim FLOP; backward has 5 such products
-  // (S again, dP, dV, dQ, dK), 2.5 times the forward (FlashAttention-2, arXiv 2307.08691, section 3.1): 7 in all.
-  const double pair_flops = 7.0 * 2.0 * q_width * layers;
-
-  // Linear modules: 6 FLOP per token and weight, 2 forward and 4 backward (arXiv 2001.08361, section 2.1). Weights of a
-  // layer: Q and output projections, K and V, the three matrices of the gated MLP; once the output projection.
-  const double layer_weights =
-      2.0 * hidden * q_width + 2.0 * hidden * kv_width + 3.0 * hidden * static_cast<double>(shape.intermediate);
-  const double token_flops = 6.0 * (layers * layer_weights + hidden * static_cast<double>(shape.vocabulary));
+  check(shape);
+  check_rate("attention_flops", attention_flops), check_rate("linear_flops", linear_flops);
+  check_rate("link_bytes_per_second", link_bytes_per_second);
 
   // Ring: each of the d - 1 hops passes on the keys and values of s / d tokens, forward and again backward, and backward
   // the float gradients of both (arXiv 2310.01889). One start-up per hop, direction of the pass and layer.
-  const double hop_bytes = layers * 2.0 * kv_width * (2.0 * shape.bytes + shape.gradient_bytes);
+  const double hop_bytes = shape.attention_layers() * 2.0 * shape.kv_width() * (2.0 * shape.bytes + shape.gradient_bytes);
   const double hop_token_seconds = hop_bytes / link_bytes_per_second;
 
   CostModel cost{
-      .seconds_per_pair = pair_flops / attention_flops,
-      .seconds_per_token = token_flops / linear_flops,
+      .seconds_per_pair = pair_flops(shape) / attention_flops,
+      .seconds_per_token = token_flops(shape) / linear_flops + window_flops_per_token(shape) / attention_flops,
       .links = {{2, hop_token_seconds}, {3, 2.0 * hop_token_seconds}},  // linear in d, and so is the table's extension
-      .hop_seconds = 2.0 * layers * hop_seconds};
+      .hop_seconds = 2.0 * shape.attention_layers() * hop_seconds};
+  check(cost);
+  return cost;
+}
+
+CostModel cost_model_on_network(const ModelShape& shape, const ComputeRates& rates, const Network& network, int ranks_per_node,
+                                bool recompute) {
+  check(shape), check(network);
+  check_rate("attention_flops", rates.attention_flops), check_rate("linear_flops", rates.linear_flops);
+  require(ranks_per_node >= 0, "cost model: ranks_per_node is ", ranks_per_node, ", must be at least 0");
+  CostModel cost{.seconds_per_pair = pair_flops(shape, recompute) / rates.attention_flops,
+                 .seconds_per_token = token_flops(shape, recompute) / rates.linear_flops +
+                                      window_flops_per_token(shape, recompute) / rates.attention_flops,
+                 .shape = shape,
+                 .network = network,
+                 .recompute = recompute};
+  // e(d) = (d - 1) times the seconds of a hop per token, which jump where the ring leaves the node: linear on both sides.
+  const int node = ranks_per_node;
+  std::vector<int> degrees{2, 3};
+  if (node > 0) degrees = {2, node, node + 1, node + 2};
+  std::int32_t last = 1;
+  for (const int degree : degrees) {
+    if (degree <= last) continue;
+    last = degree;
+    const GroupCost ring = communication_cost(shape, network, {.ring_degree = degree}, degree, node, recompute ? 2 : 1);
+    cost.links.push_back({degree, ring.per_token * degree});
+  }
+  const double start = std::max(network.intra_node.start_seconds, node > 0 ? network.inter_node.start_seconds : 0.0);
+  cost.hop_seconds = shape.attention_layers() * (recompute ? 3.0 : 2.0) * start;
   check(cost);
   return cost;
 }
