@@ -6,12 +6,14 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <atomic>
 #include <cinttypes>
 #include <cstdio>
 
 #include "bindings/register.h"
 #include "hetsp/base/error.h"
 #include "hetsp/planner/describe.h"
+#include "hetsp/planner/kind.h"
 #include "hetsp/planner/plan_check.h"
 #include "hetsp/planner/workload.h"
 
@@ -71,6 +73,12 @@ T field_as(const nb::dict& dict, const char* name) {
   return result;
 }
 
+// One that a dictionary written by hand may leave out.
+template <class T>
+void read_if_there(const nb::dict& dict, const char* name, T& value) {
+  if (dict.contains(name)) value = field_as<T>(dict, name);
+}
+
 nb::dict to_dict(const Group& group) {
   nb::dict dict;
   dict["sequences"] = values(group.sequences);
@@ -80,6 +88,7 @@ nb::dict to_dict(const Group& group) {
   dict["gather_kv"] = group.strategy.gather_kv;
   dict["cut"] = kCuts[static_cast<int>(group.cut)];
   dict["activations"] = kActivations[static_cast<int>(group.activations)];
+  dict["offload_ratio"] = group.offload_ratio;
   return dict;
 }
 
@@ -91,9 +100,14 @@ nb::dict to_dict(const Plan& plan) {
   dict["synchronisation"] = std::string(name_of(plan.synchronisation));
   dict["makespan"] = plan.makespan;
   dict["lower_bound"] = plan.lower_bound;
+  dict["exclusive"] = plan.exclusive;
+  dict["offloadable"] = plan.offloadable;
+  dict["status"] = plan.status;
+  dict["solve_seconds"] = plan.solve_seconds;
+  dict["first_incumbent_seconds"] = plan.first_incumbent_seconds;
   dict["rank_seconds"] = plan.rank_seconds;
   dict["compute_seconds"] = plan.compute_seconds;
-  nb::list sequences, micro_batches;
+  nb::list sequences, micro_batches, micro_batch_seconds;
   for (const auto& s : plan.sequences) {
     nb::list entry;
     entry.append(s.tokens), entry.append(s.visible_pairs), entry.append(s.fixed_cost);
@@ -103,9 +117,13 @@ nb::dict to_dict(const Plan& plan) {
     nb::list groups;
     for (const auto& group : micro_batch.groups) groups.append(to_dict(group));
     micro_batches.append(groups);
+    nb::list seconds;
+    seconds.append(micro_batch.makespan), seconds.append(micro_batch.lower_bound);
+    micro_batch_seconds.append(seconds);
   }
   dict["sequences"] = sequences;
   dict["micro_batches"] = micro_batches;
+  dict["micro_batch_seconds"] = micro_batch_seconds;
   dict["digest"] = hex_digest(plan);
   return dict;
 }
@@ -118,7 +136,26 @@ Group group_from(const nb::dict& dict) {
                     field_as<bool>(dict, "gather_kv")};
   group.cut = enum_from<Cut>("cut", field_as<std::string>(dict, "cut"), kCuts);
   group.activations = enum_from<Activations>("activations", field_as<std::string>(dict, "activations"), kActivations);
+  read_if_there(dict, "offload_ratio", group.offload_ratio);
   return group;
+}
+
+// How the plan was found, and its micro-batches' predictions.
+void read_times(const nb::dict& dict, Plan& plan) {
+  read_if_there(dict, "exclusive", plan.exclusive);
+  read_if_there(dict, "offloadable", plan.offloadable);
+  read_if_there(dict, "status", plan.status);
+  read_if_there(dict, "solve_seconds", plan.solve_seconds);
+  read_if_there(dict, "first_incumbent_seconds", plan.first_incumbent_seconds);
+  std::vector<std::vector<double>> seconds(plan.micro_batches.size(), {0.0, 0.0});
+  read_if_there(dict, "micro_batch_seconds", seconds);
+  require(seconds.size() == plan.micro_batches.size(), "plan: the dictionary has times of ", seconds.size(),
+          " micro-batches for ", plan.micro_batches.size());
+  for (std::size_t m = 0; m < seconds.size(); ++m) {
+    require(seconds[m].size() == 2, "plan: the times of a micro-batch are ", seconds[m].size(),
+            " numbers, must be [makespan, lower_bound]");
+    plan.micro_batches[m].makespan = seconds[m][0], plan.micro_batches[m].lower_bound = seconds[m][1];
+  }
 }
 
 Plan from_dict(const nb::dict& dict) {
@@ -148,11 +185,16 @@ Plan from_dict(const nb::dict& dict) {
     MicroBatch& micro_batch = plan.micro_batches.emplace_back();
     for (const auto& group : groups) micro_batch.groups.push_back(group_from(group));
   }
+  read_times(dict, plan);
   if (!dict.contains("digest")) return plan;  // written by hand, not by to_dict()
   const auto expected = field_as<std::string>(dict, "digest");
   require(expected == hex_digest(plan), "plan: the dictionary says digest ", expected, ", its plan has ", hex_digest(plan));
   return plan;
 }
+
+struct Cancellation {
+  std::atomic<bool> flag{false};
+};
 
 void register_inputs(nb::module_& m) {
   nb::class_<Cluster>(m, "Cluster",
@@ -209,8 +251,14 @@ void register_plan(nb::module_& m) {
       .def_ro("strategy", &Group::strategy)
       .def_prop_ro(
           "cut", [](const Group& g) { return kCuts[static_cast<int>(g.cut)]; }, "whole, contiguous, zigzag or balanced")
-      .def_prop_ro("activations", [](const Group& g) { return kActivations[static_cast<int>(g.activations)]; });
-  nb::class_<MicroBatch>(m, "MicroBatch").def_ro("groups", &MicroBatch::groups);
+      .def_prop_ro(
+          "kind", [](const Group& g) { return std::string(name_of(g.strategy)); }, "whole, ring, ulysses, gather or hybrid")
+      .def_prop_ro("activations", [](const Group& g) { return kActivations[static_cast<int>(g.activations)]; })
+      .def_ro("offload_ratio", &Group::offload_ratio, "of the activations that may leave the device; 0: all are kept");
+  nb::class_<MicroBatch>(m, "MicroBatch")
+      .def_ro("groups", &MicroBatch::groups)
+      .def_ro("makespan", &MicroBatch::makespan, "seconds of its slowest rank, micro_batch_seconds included")
+      .def_ro("lower_bound", &MicroBatch::lower_bound, "seconds; its share of the plan's bound");
   nb::class_<Plan>(m, "Plan",
                    "Which ranks share each sequence of a step, micro-batch by micro-batch. Immutable; made by hetsp_ext.plan.")
       .def_ro("ranks", &Plan::ranks)
@@ -224,6 +272,11 @@ void register_plan(nb::module_& m) {
       .def_ro("makespan", &Plan::makespan, "seconds, predicted")
       .def_ro("lower_bound", &Plan::lower_bound, "seconds; no plan is faster under the cost model")
       .def_prop_ro("gap", &Plan::gap, "makespan / lower_bound - 1")
+      .def_ro("exclusive", &Plan::exclusive, "whether a rank is in at most one group of a micro-batch")
+      .def_ro("offloadable", &Plan::offloadable, "share of a token's memory that offload_ratio = 1 moves off the device")
+      .def_ro("status", &Plan::status, "optimal (within 1e-6 of the bound), target (target_gap reached) or limit")
+      .def_ro("solve_seconds", &Plan::solve_seconds, "seconds from the sequences to this plan")
+      .def_ro("first_incumbent_seconds", &Plan::first_incumbent_seconds, "seconds to the first complete plan")
       .def_prop_ro(
           "balance", [](const Plan& p) { return balance(p.rank_seconds); },
           "most loaded rank over the mean, idle ranks included")
@@ -243,6 +296,9 @@ void register_plan(nb::module_& m) {
       .def("one_line", &one_line, "Sequences by degree: \"12x1 1x3\" is twelve on one rank each and one on three.")
       .def(
           "to_dict", [](const Plan& p) { return to_dict(p); }, "Plain numbers, strings, lists and dictionaries, fit for JSON.")
+      .def(
+          "to_json_line", [](const Plan& p) { return nb::module_::import_("json").attr("dumps")(to_dict(p)); },
+          "to_dict() as one line of JSON, without the line's end: a line of plans.jsonl.")
       .def_static(
           "from_dict", &from_dict, "data"_a,
           "The plan that to_dict() described; raises InvalidArgument if its digest differs. One written by hand needs none.")
@@ -263,17 +319,33 @@ void register_planner(nb::module_& m) {
   m.def("strategy_names", &strategy_names);
   m.def("executable_names", &executable_names);
   m.def("synchronisation_names", &synchronisation_names);
+  nb::class_<Cancellation>(m, "Cancellation", "Tells planning calls that were given it to end with the best plan they have.")
+      .def(nb::init<>())
+      .def("cancel", [](Cancellation& c) { c.flag.store(true); }, "From any thread.");
   m.def(
       "make_plan",
       [](const std::vector<Sequence>& sequences, const Cluster& cluster, const CostModel& cost, const std::string& strategy,
          const std::vector<std::string>& executable, const std::string& synchronisation, std::int64_t work_limit,
-         double time_limit, std::uint64_t seed) {
-        const PlanOptions options{strategy, executable, synchronisation_from(synchronisation), work_limit, time_limit, seed};
+         double time_limit, std::uint64_t seed, bool exclusive, const std::string& degrees, std::int32_t max_degree,
+         std::int32_t micro_batches, double target_gap, const Cancellation* cancellation) {
+        const PlanOptions options{.strategy = strategy,
+                                  .executable = executable,
+                                  .synchronisation = synchronisation_from(synchronisation),
+                                  .work_limit = work_limit,
+                                  .time_limit = time_limit,
+                                  .seed = seed,
+                                  .exclusive = exclusive,
+                                  .degrees = degrees,
+                                  .max_degree = max_degree,
+                                  .micro_batches = micro_batches,
+                                  .target_gap = target_gap,
+                                  .cancel = cancellation == nullptr ? nullptr : &cancellation->flag};
         const nb::gil_scoped_release release;
         return make_plan(sequences, cluster, cost, options);
       },
       "sequences"_a, "cluster"_a, "cost_model"_a, nb::kw_only(), "strategy"_a, "executable"_a, "synchronisation"_a,
-      "work_limit"_a, "time_limit"_a, "seed"_a);
+      "work_limit"_a, "time_limit"_a, "seed"_a, "exclusive"_a, "degrees"_a, "max_degree"_a, "micro_batches"_a, "target_gap"_a,
+      "cancellation"_a.none());
 }
 
 }  // namespace hetsp::bindings

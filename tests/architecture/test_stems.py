@@ -7,6 +7,7 @@ from tests.architecture.tree import all_files, files
 # Sources of the core without a test of their stem, each with the test that covers it: internal parts of one public thing,
 # reached through it. A new public source gets a test of its own stem.
 PLANNER = "tests/cpp/planner/planner_test.cc"
+EXCLUSIVE = "tests/cpp/planner/exclusive_test.cc"
 TESTED_ELSEWHERE = {
     "csrc/hetsp/device/no_cuda/device.cc": "tests/python/test_native.py",
     "csrc/hetsp/planner/assignment.cc": PLANNER,
@@ -15,8 +16,13 @@ TESTED_ELSEWHERE = {
     "csrc/hetsp/planner/board.cc": PLANNER,
     "csrc/hetsp/planner/cluster.cc": PLANNER,
     "csrc/hetsp/planner/describe.cc": PLANNER,
+    "csrc/hetsp/planner/kind.cc": "tests/cpp/planner/draft_test.cc",
     "csrc/hetsp/planner/plan.cc": PLANNER,
     "csrc/hetsp/planner/strategies.cc": PLANNER,
+    "csrc/hetsp/planner/strategies/dhp.cc": EXCLUSIVE,
+    "csrc/hetsp/planner/strategies/homogeneous.cc": EXCLUSIVE,
+    "csrc/hetsp/planner/strategies/megatron.cc": EXCLUSIVE,
+    "csrc/hetsp/planner/strategies/task.cc": EXCLUSIVE,
 }
 # Sources that implement part of another header: one strategy each.
 DECLARED_ELSEWHERE = {"csrc/hetsp/planner/auto.cc": "csrc/hetsp/planner/strategies.h"}

@@ -1,5 +1,7 @@
 #include "hetsp/planner/plan.h"
 
+#include <bit>
+
 namespace hetsp::planner {
 
 namespace {
@@ -35,6 +37,7 @@ std::uint64_t digest(const Plan& plan) {
       for (const auto rank : group.ranks) hash.add(rank.value());
       hash.add(group.strategy.head_degree), hash.add(group.strategy.ring_degree), hash.add(group.strategy.gather_kv);
       hash.add(static_cast<int>(group.cut)), hash.add(static_cast<int>(group.activations));
+      if (group.activations == Activations::offload) hash.add(std::bit_cast<std::uint64_t>(group.offload_ratio));
     }
   }
   return hash.state();

@@ -42,33 +42,41 @@ struct Group {
   Strategy strategy;
   Cut cut = Cut::whole;
   Activations activations = Activations::keep;
+  double offload_ratio = 0.0;  // in 0..1 of the activations that may leave the device; above 0 only with Activations::offload
 };
 
 struct MicroBatch {
   std::vector<Group> groups;
+  double makespan = 0.0;  // seconds of its slowest rank, micro_batch_seconds included
+  double lower_bound = 0.0;  // seconds; its share of the plan's bound
 };
 
 // Where ranks wait for each other, and so what the makespan is:
 enum class Synchronisation {
-  layer,        // every layer (sharded parameters): sum over micro-batches of the slowest rank; equal counts on every rank
+  layer,  // every layer (sharded parameters): sum over micro-batches of the slowest rank; equal counts on every rank
   micro_batch,  // after every micro-batch: the same sum
-  step          // once (replicated parameters): the slowest rank's sum over its micro-batches
+  step  // once (replicated parameters): the slowest rank's sum over its micro-batches
 };
 
 struct Plan {
   std::int32_t ranks = 0;
-  std::vector<Sequence> sequences;       // the workload, in the caller's order
+  std::vector<Sequence> sequences;  // the workload, in the caller's order
   std::vector<MicroBatch> micro_batches;
   Synchronisation synchronisation = Synchronisation::step;
-  std::string strategy;                  // the name it was made under
-  std::vector<double> rank_seconds;      // [ranks] predicted, summed over a rank's groups
-  std::vector<double> compute_seconds;   // [ranks] the part of it that is attention and linear modules
-  double makespan = 0.0;                 // seconds, predicted
-  double lower_bound = 0.0;              // seconds; no plan under this cost model is faster
+  std::string strategy;  // the name it was made under
+  bool exclusive = false;  // each rank is in at most one group of a micro-batch
+  double offloadable = 0.0;  // share of a token's memory that offload_ratio = 1 moves off the device
+  std::vector<double> rank_seconds;  // [ranks] predicted, summed over a rank's groups
+  std::vector<double> compute_seconds;  // [ranks] the part of it that is attention and linear modules
+  double makespan = 0.0;  // seconds, predicted
+  double lower_bound = 0.0;  // seconds; no plan under this cost model is faster; of exclusive plans if exclusive
+  double solve_seconds = 0.0;  // on the planning machine's clock, from the sequences to the checked plan
+  double first_incumbent_seconds = 0.0;  // the same, to the first complete plan that the search knew
+  std::string status = "limit";  // "optimal": within 1e-6 of the bound; "target": target_gap reached; "limit": effort spent
   [[nodiscard]] double gap() const { return lower_bound > 0.0 ? makespan / lower_bound - 1.0 : 0.0; }
 };
 
-// 64-bit FNV-1a over every field that an executing rank depends on (not the predicted times).
+// 64-bit FNV-1a over every field that an executing rank depends on (not predicted times, bounds, or how it was found).
 [[nodiscard]] std::uint64_t digest(const Plan& plan);
 
 }  // namespace hetsp::planner

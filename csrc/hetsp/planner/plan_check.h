@@ -14,15 +14,20 @@ namespace hetsp::planner {
 // Throws InvalidArgument naming the micro-batch, group, rank or sequence at fault, unless
 //   - every sequence of the plan is in exactly one group,
 //   - every group has sequences, and ranks that exist and are distinct,
-//   - head_degree x ring_degree is the number of ranks; a whole cut has one rank; activations are kept,
-//   - no rank holds more than tokens_per_rank tokens in a micro-batch, summed over its groups.
+//   - head_degree x ring_degree is the number of ranks; a whole cut has one rank; activations are kept or offloaded,
+//   - no rank holds more than tokens_per_rank tokens in a micro-batch, summed over its groups; of an exclusive plan: no rank
+//     is in two groups of a micro-batch, and each group holds at most as many tokens as its ranks have room for together.
+//
+// Offloaded activations free offload_ratio x offloadable of a group's tokens.
 void check(const Plan& plan, const Cluster& cluster);
 
-// Tokens that each rank holds in one micro-batch. [ranks]
+// Tokens that each rank holds in one micro-batch: the pieces of each sequence by its cut; of a Ulysses group an equal share of
+// its packed sequences. [ranks]
 [[nodiscard]] std::vector<std::int64_t> rank_tokens(const Plan& plan, int micro_batch);
 
-// Fills rank_seconds, makespan and compute_seconds from the plan's groups.
-void predict(Plan& plan, const CostModel& cost);
+// Fills rank_seconds, compute_seconds and makespan, of the plan and of its micro-batches, from the plan's groups. A group pays
+// for the nodes that its ranks really lie on; ranks_per_node 0: one node.
+void predict(Plan& plan, const CostModel& cost, int ranks_per_node = 0);
 
 // Largest value over the mean, 1 for perfect balance; idle ranks count as 0. 1 for an empty or all-zero span.
 [[nodiscard]] double balance(std::span<const double> rank_seconds);

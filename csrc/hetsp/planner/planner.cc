@@ -1,12 +1,14 @@
 #include "hetsp/planner/planner.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 
 #include "hetsp/base/ceil_div.h"
 #include "hetsp/base/error.h"
 #include "hetsp/planner/bounds.h"
 #include "hetsp/planner/cut.h"
+#include "hetsp/planner/exclusive.h"
 #include "hetsp/planner/plan_check.h"
 #include "hetsp/planner/strategies.h"
 #include "hetsp/planner/workload.h"
@@ -32,20 +34,32 @@ bool names(const std::vector<std::string>& list, const char* name) {
   return std::find(list.begin(), list.end(), name) != list.end();
 }
 
-void check(const PlanOptions& options, const Cluster& cluster) {
+void check(const PlanOptions& options) {
   require_one_of("strategy", options.strategy, strategy_names());
-  for (const auto& kind : options.executable)
-    require(names(executable_names(), kind.c_str()), "plan: executable \"", kind,
-            "\" is a kind of group that cannot be run yet; allowed: ", join(executable_names()));
+  for (const auto& kind : options.executable) require_one_of("executable", kind, executable_names());
   require(names(options.executable, "whole"), "plan: executable must contain \"whole\"; it is {", join(options.executable),
           "}");
-  require(options.strategy != "static" || cluster.ranks == 1 || names(options.executable, "ring"),
-          "plan: strategy \"static\" on ", cluster.ranks, " ranks needs \"ring\" among the executable kinds; they are {",
-          join(options.executable), "}");
   require(options.work_limit >= 0, "plan: work_limit is ", options.work_limit,
           " rank visits, must be at least 1, or 0 for the default");
   require(std::isfinite(options.time_limit) && options.time_limit >= 0.0, "plan: time_limit is ", options.time_limit,
           " seconds, must be finite and at least 0");
+  require(options.micro_batches >= 0, "plan: micro_batches is ", options.micro_batches,
+          ", must be at least 1, or 0 to have it chosen");
+  require(std::isfinite(options.target_gap) && options.target_gap >= 0.0, "plan: target_gap is ", options.target_gap,
+          ", must be finite and at least 0");
+}
+
+// What only plans of disjoint groups can honour.
+void check_shared(const PlanOptions& options, const Cluster& cluster) {
+  for (const auto& kind : options.executable)
+    require(kind == "whole" || kind == "ring", "plan: executable \"", kind,
+            "\" is a kind of group that cannot be run yet; allowed: whole, ring; or plan disjoint groups (exclusive)");
+  require(options.strategy != "static" || cluster.ranks == 1 || names(options.executable, "ring"),
+          "plan: strategy \"static\" on ", cluster.ranks, " ranks needs \"ring\" among the executable kinds; they are {",
+          join(options.executable), "}");
+  require(options.degrees == "any", "plan: degrees \"", options.degrees, "\" is for disjoint groups (exclusive); allowed: any");
+  require(options.max_degree == 0 && options.micro_batches == 0, "plan: max_degree ", options.max_degree, " and micro_batches ",
+          options.micro_batches, " are for disjoint groups (exclusive); allowed: 0");
 }
 
 // Every sequence alone must fit on `degree` ranks.
@@ -59,10 +73,53 @@ void require_feasible(std::span<const Sequence> sequences, const Cluster& cluste
   }
 }
 
+Plan make_exclusive(std::span<const Sequence> sequences, const Cluster& cluster, const CostModel& cost,
+                    const PlanOptions& options) {
+  const Modes modes(cost, cluster, options);
+  for (std::size_t s = 0; s < sequences.size(); ++s) {
+    if (modes.least_degree(sequences[s].tokens) != 0) continue;
+    throw PlanInfeasible(concat("plan: sequence ", s, " has ", sequences[s].tokens, " tokens; the largest group allowed, ",
+                                modes.max_degree(), modes.max_degree() == 1 ? " rank" : " ranks", " with room for ",
+                                cluster.tokens_per_rank, " tokens each, holds ", modes.room(modes.max_degree())));
+  }
+  return make_exclusive_plan({sequences, cluster, cost, options, modes});
+}
+
+Plan make_shared(std::span<const Sequence> sequences, const Cluster& cluster, const CostModel& cost,
+                 const PlanOptions& options) {
+  check_shared(options, cluster);
+  const int allowed = names(options.executable, "ring") ? cluster.ranks : 1;
+  const int used = options.strategy == "static" ? cluster.ranks : options.strategy == "data-parallel" ? 1 : allowed;
+  require_feasible(sequences, cluster, used);
+  const double bound = lower_bound(sequences, cluster, cost, allowed);
+  const Problem problem{sequences, cluster, cost, options, allowed, bound};
+  const Assignment places = options.strategy == "static"          ? place_static(problem)
+                            : options.strategy == "data-parallel" ? place_data_parallel(problem)
+                                                                  : place_auto(problem);
+  Plan plan = make_plan(sequences, places, cluster.ranks, options.synchronisation);
+  plan.strategy = options.strategy;
+  plan.lower_bound = bound;
+  // The search and the bound know a group by its degree alone: the table e(d).
+  CostModel table = cost;
+  table.shape.reset(), table.network.reset();
+  predict(plan, table);
+  for (MicroBatch& micro_batch : plan.micro_batches)
+    micro_batch.lower_bound = bound / static_cast<double>(plan.micro_batches.size());
+  check(plan, cluster);
+  invariant(plan.lower_bound <= plan.makespan * (1.0 + 1e-9), "the bound of ", plan.lower_bound, " s is above a plan of ",
+            plan.makespan, " s");
+  return plan;
+}
+
 }  // namespace
 
-std::vector<std::string> strategy_names() { return {"auto", "static", "data-parallel"}; }
-std::vector<std::string> executable_names() { return {"whole", "ring"}; }
+std::vector<std::string> strategy_names() {
+  std::vector<std::string> all{"auto", "static", "data-parallel"};
+  for (const auto& name : draft_names())
+    if (!names(all, name.c_str())) all.push_back(name);
+  return all;
+}
+std::vector<std::string> executable_names() { return {"whole", "ring", "ulysses", "gather"}; }
 std::vector<std::string> synchronisation_names() { return {std::begin(kSynchronisations), std::end(kSynchronisations)}; }
 std::string_view name_of(Synchronisation synchronisation) { return kSynchronisations[static_cast<int>(synchronisation)]; }
 
@@ -76,22 +133,13 @@ Plan make_plan(std::span<const Sequence> sequences, const Cluster& cluster, cons
   check(cluster);
   check(cost);
   check(sequences);
-  check(options, cluster);
-  const int allowed = names(options.executable, "ring") ? cluster.ranks : 1;
-  const int used = options.strategy == "static" ? cluster.ranks : options.strategy == "data-parallel" ? 1 : allowed;
-  require_feasible(sequences, cluster, used);
-  const double bound = lower_bound(sequences, cluster, cost, allowed);
-  const Problem problem{sequences, cluster, cost, options, allowed, bound};
-  const Assignment places = options.strategy == "static"          ? place_static(problem)
-                            : options.strategy == "data-parallel" ? place_data_parallel(problem)
-                                                                  : place_auto(problem);
-  Plan plan = make_plan(sequences, places, cluster.ranks, options.synchronisation);
-  plan.strategy = options.strategy;
-  plan.lower_bound = bound;
-  predict(plan, cost);
-  check(plan, cluster);
-  invariant(plan.lower_bound <= plan.makespan * (1.0 + 1e-9), "the bound of ", plan.lower_bound, " s is above a plan of ",
-            plan.makespan, " s");
+  check(options);
+  const auto start = std::chrono::steady_clock::now();
+  const bool shared = names({"auto", "static", "data-parallel"}, options.strategy.c_str()) && !options.exclusive;
+  Plan plan = (shared ? make_shared : make_exclusive)(sequences, cluster, cost, options);
+  plan.solve_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (shared) plan.first_incumbent_seconds = plan.solve_seconds;
+  if (plan.makespan <= plan.lower_bound * (1.0 + 1e-6)) plan.status = "optimal";
   return plan;
 }
 

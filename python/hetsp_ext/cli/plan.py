@@ -1,20 +1,24 @@
-"""`hetsp plan`: plans a step from its lengths and prints the plan."""
+"""`hetsp plan`: plans a step from its lengths and prints the plan.
+
+With --preset the plan is of disjoint groups, on the cost model, memory and cluster of that name; docs/planner.md has the format
+of --json. Without, it is a plan of the training engine, for its default cost model."""
 
 import argparse
 import json
-from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from ..errors import InvalidArgument
-from ..planner import Cluster, plan
+from ..planner import Cluster, plan, plan_record, preset, strategy_names, write_plans
+from ._lengths import read_lengths, tokens
 
-STRATEGIES = ("auto", "static", "data-parallel")
+SYNCHRONISATIONS = ("step", "micro_batch", "layer")
+KINDS = ("whole", "ulysses", "ring", "gather")  # of two that cost the same, the first
+NEEDS_PRESET = ("max_length", "micro_batches", "one_micro_batch", "degrees", "target_gap")
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subparsers.add_parser("plan", help="plan a step from its lengths", description=__doc__)
-    parser.add_argument("--ranks", type=int, required=True, help="ranks of the data x sequence axis")
+    parser.add_argument("--ranks", "--gpus", type=int, required=True, help="ranks of the data x sequence axis")
     parser.add_argument(
         "--lengths",
         required=True,
@@ -23,18 +27,33 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "or a text file of integers",
     )
     parser.add_argument("--first", type=int, metavar="N", help="only the first N lengths")
+    parser.add_argument("--preset", metavar="NAME", help="cost model, memory and nodes by name, such as flexsp-7b or llama-7b")
+    parser.add_argument(
+        "--max-length",
+        type=tokens,
+        metavar="TOKENS",
+        help="with --preset: the context the model is sized for, such as 384K; longer sequences are planned all the same",
+    )
     parser.add_argument(
         "--memory-tokens",
         type=int,
         metavar="TOKENS",
-        help="tokens that one rank can hold of a micro-batch (default: enough for one micro-batch of everything)",
+        help="without --preset: tokens that one rank can hold of a micro-batch (default: enough for one of everything)",
     )
-    parser.add_argument("--strategy", choices=STRATEGIES, default="auto")
-    parser.add_argument("--synchronisation", choices=("step", "micro_batch", "layer"), default="step", help="where ranks wait")
+    parser.add_argument("--strategy", choices=tuple(strategy_names()), default="auto")
+    parser.add_argument("--micro-batches", type=_count, metavar="N|auto", help="with --preset: at most so many (default: auto)")
+    parser.add_argument("--one-micro-batch", action="store_true", help="with --preset: the same as --micro-batches 1")
+    parser.add_argument("--degrees", choices=("any", "pow2"), help="with --preset: ranks of a group (default: pow2)")
+    parser.add_argument("--target-gap", type=float, metavar="FRACTION", help="with --preset: stop this near the bound")
+    parser.add_argument(
+        "--synchronisation", choices=SYNCHRONISATIONS, help="where ranks wait (default: step; of presets: layer)"
+    )
     parser.add_argument("--window", type=int, metavar="TOKENS", help="keys that a query sees before its own (default: all)")
-    parser.add_argument("--work-limit", type=int, metavar="VISITS", help="of the search; default: by sequences x ranks")
+    parser.add_argument("--work-limit", type=int, metavar="UNITS", help="of the search; default: by sequences x ranks")
+    parser.add_argument("--time-limit", type=float, metavar="SECONDS", help="of the search; the plan is then not reproducible")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true", help="one JSON object: the plan with gap, balance and one_line")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    parser.add_argument("--out", metavar="FILE", help="also write the whole plan, a line of plans.jsonl")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,60 +62,55 @@ def run(args: argparse.Namespace) -> int:
         if args.first < 1:
             raise InvalidArgument(f"--first is {args.first}, must be at least 1")
         lengths = lengths[: args.first]
-    memory = args.memory_tokens if args.memory_tokens is not None else max(1, sum(lengths))
-    made = plan(
-        lengths,
-        Cluster(args.ranks, memory),
-        strategy=args.strategy,
-        work_limit=args.work_limit,
-        seed=args.seed,
-        window=args.window,
-        synchronisation=args.synchronisation,
-    )
-    if args.json:
-        print(json.dumps({**made.to_dict(), "gap": made.gap, "balance": made.balance, "one_line": made.one_line()}))
-    else:
+    search = {"strategy": args.strategy, "work_limit": args.work_limit, "time_limit": args.time_limit, "seed": args.seed}
+    made = _for_preset(args, lengths, search) if args.preset is not None else _for_engine(args, lengths, search)
+    if args.out is not None:
+        write_plans(args.out, [made])
+    if not args.json:
         print(made, end="")
+    elif args.preset is not None:
+        print(json.dumps(plan_record(made)))
+    else:
+        print(json.dumps({**made.to_dict(), "gap": made.gap, "balance": made.balance, "one_line": made.one_line()}))
     return 0
 
 
-def read_lengths(text: str) -> list[int]:
-    """Lengths from a comma-separated list, or from a file by its suffix. Raises InvalidArgument naming what is wrong."""
-    path = Path(text)
-    if not path.is_file():
-        return _integers(text.split(","), f"--lengths {text!r} is no file, so it must be integers separated by commas")
-    try:
-        if path.suffix == ".json":
-            data = json.loads(path.read_text(encoding="utf-8"))
-        elif path.suffix in (".npz", ".npy"):
-            data = _array(path)
-        else:
-            data = path.read_text(encoding="utf-8").replace(",", " ").split()
-    except (OSError, ValueError) as error:
-        raise InvalidArgument(f"--lengths: {path} cannot be read: {error}") from None
-    if not isinstance(data, list):
-        raise InvalidArgument(f"--lengths: {path} must hold one array of integers, it holds a {type(data).__name__}")
-    return _integers(data, f"--lengths: {path} must hold integers")
+def _for_preset(args: argparse.Namespace, lengths: list[int], search: dict[str, Any]) -> Any:
+    if args.max_length is None:
+        raise InvalidArgument("--max-length is missing; a preset needs it for the memory that the model leaves")
+    if args.memory_tokens is not None:
+        raise InvalidArgument("--memory-tokens is for plans without --preset, which has its own memory")
+    if args.window is not None:
+        raise InvalidArgument("--window is for plans without --preset")
+    if args.one_micro_batch and args.micro_batches not in (None, 0, 1):
+        raise InvalidArgument(f"--one-micro-batch contradicts --micro-batches {args.micro_batches}")
+    chosen = preset(args.preset)
+    return plan(
+        chosen.sequences(lengths),
+        chosen.cluster(args.ranks, args.max_length),
+        chosen.cost_model,
+        executable=KINDS,
+        exclusive=True,
+        degrees=args.degrees or "pow2",
+        micro_batches=1 if args.one_micro_batch else args.micro_batches or None,
+        target_gap=args.target_gap or 0.0,
+        synchronisation=args.synchronisation or "layer",
+        **search,
+    )
 
 
-def _array(path: Path) -> list[object]:
-    loaded = np.load(path, allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
-        return loaded.tolist()
-    with loaded as arrays:
-        name = "lengths" if "lengths" in arrays.files else arrays.files[0] if len(arrays.files) == 1 else None
-        if name is None:
-            raise InvalidArgument(f"--lengths: {path} holds {', '.join(arrays.files)}; none is called 'lengths'")
-        return arrays[name].tolist()
+def _for_engine(args: argparse.Namespace, lengths: list[int], search: dict[str, Any]) -> Any:
+    for name in NEEDS_PRESET:
+        if getattr(args, name) not in (None, False):
+            raise InvalidArgument(f"--{name.replace('_', '-')} needs --preset")
+    memory = args.memory_tokens if args.memory_tokens is not None else max(1, sum(lengths))
+    synchronisation = args.synchronisation or "step"
+    return plan(lengths, Cluster(args.ranks, memory), window=args.window, synchronisation=synchronisation, **search)
 
 
-def _integers(items: list[object] | list[str], complaint: str) -> list[int]:
-    lengths = []
-    for item in items:
-        if isinstance(item, (bool, float)) or not isinstance(item, (int, str)):
-            raise InvalidArgument(f"{complaint}; {item!r} is none")
-        try:
-            lengths.append(int(item))
-        except ValueError:
-            raise InvalidArgument(f"{complaint}; {item!r} is none") from None
-    return lengths
+def _count(text: str) -> int:
+    if text == "auto":
+        return 0
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number of micro-batches, at least 1, or auto")
+    return int(text)

@@ -3,7 +3,9 @@
 from .._native import core
 from ._plan import default_cost_model, plan
 from ._presets import cost_model_on_network, preset, presets
+from ._record import plan_record, read_plans, write_plans
 
+Cancellation = core.Cancellation
 Cluster = core.Cluster
 CostModel = core.CostModel
 Group = core.Group
@@ -14,9 +16,11 @@ Plan = core.Plan
 Preset = core.Preset
 Sequence = core.Sequence
 cost_model_from_model = core.cost_model_from_model
+strategy_names = core.strategy_names
 visible_pairs = core.visible_pairs
 
 __all__ = [
+    "Cancellation",
     "Cluster",
     "CostModel",
     "Group",
@@ -30,7 +34,11 @@ __all__ = [
     "cost_model_on_network",
     "default_cost_model",
     "plan",
+    "plan_record",
     "preset",
     "presets",
+    "read_plans",
+    "strategy_names",
     "visible_pairs",
+    "write_plans",
 ]

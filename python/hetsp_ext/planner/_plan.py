@@ -35,6 +35,12 @@ def plan(
     seed: int = 0,
     window: int | None = None,
     synchronisation: str = "step",
+    exclusive: bool = False,
+    degrees: str = "any",
+    max_degree: int | None = None,
+    micro_batches: int | None = None,
+    target_gap: float = 0.0,
+    cancellation: Any = None,
 ) -> Any:
     """Decides which ranks share each sequence of a training step.
 
@@ -43,16 +49,25 @@ def plan(
             `Sequence` objects, which carry their own count of visible pairs.
         cluster: `Cluster(ranks, tokens_per_rank)`: how many ranks, and what one holds of a micro-batch, in tokens.
         cost_model: `CostModel` in seconds; None for `default_cost_model()`.
-        strategy: "auto" (any degree, balanced), "static" (every sequence on all ranks) or "data-parallel" (whole sequences,
-            longest first onto the least loaded rank).
+        strategy: "auto" (any degree, balanced), "static" (every sequence on all ranks), "data-parallel" (whole sequences,
+            longest first onto the least loaded rank), or the strategy of a published system, which makes disjoint groups:
+            docs/planner.md lists them.
         work_limit: how long "auto" searches, in visits of a rank, at least 1; None for a limit in proportion to sequences x
             ranks. The same limit and seed give the same plan on every machine.
         time_limit: seconds, above 0, after which the search stops; None for none. A plan cut off by it is not reproducible.
-        executable: kinds of group that the engine can run: "whole" (one rank) and "ring".
+        executable: kinds of group that the plan may have: "whole" (one rank) and "ring", which the engine runs; of disjoint
+            groups also "ulysses" and "gather". Of two that cost the same, the first is taken.
         seed: of the search's restarts, 0 to 2**64 - 1.
         window: each query sees itself and at most this many keys before it; None for all of them (causal).
         synchronisation: where ranks wait, and so what makespan means: "step" (once: the slowest rank's sum), "micro_batch" or
             "layer" (the sum over micro-batches of the slowest rank).
+        exclusive: disjoint groups: each rank is in at most one group of a micro-batch, and "auto" solves the packing problem of
+            FlexSP with a certified bound. False: a rank may serve several groups, whose times add up.
+        degrees: "any" or "pow2", the degrees that disjoint groups may have.
+        max_degree: ranks of the largest disjoint group; None for all ranks, at most 1024.
+        micro_batches: of disjoint groups at most so many, 1 or more; None to have the number chosen.
+        target_gap: fraction; the search for disjoint groups stops at a plan within it of the bound.
+        cancellation: a `Cancellation`; once it is cancelled, from any thread, the search ends with the best plan it has.
 
     Returns:
         A `Plan`: `micro_batches` of groups, `makespan`, `lower_bound` and `rank_seconds` in seconds, `gap` as a fraction,
@@ -73,6 +88,12 @@ def plan(
         work_limit=0 if work_limit is None else _integer(work_limit, "work_limit", 1, 2**63 - 1),
         time_limit=0.0 if time_limit is None else _positive(time_limit, "time_limit"),
         seed=_integer(seed, "seed", 0, 2**64 - 1),
+        exclusive=_instance(exclusive, bool, "exclusive"),
+        degrees=_instance(degrees, str, "degrees"),
+        max_degree=0 if max_degree is None else _integer(max_degree, "max_degree", 1, 2**20),
+        micro_batches=0 if micro_batches is None else _integer(micro_batches, "micro_batches", 1, 2**30),
+        target_gap=0.0 if target_gap == 0 else _positive(target_gap, "target_gap"),
+        cancellation=None if cancellation is None else _instance(cancellation, core.Cancellation, "cancellation"),
     )
 
 

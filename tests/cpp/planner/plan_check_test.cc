@@ -59,7 +59,13 @@ TEST(each_fault_is_found) {
   breaks("has 2 ranks, but head_degree 1 x ring_degree 3", [](Plan& plan) { group(plan).strategy.ring_degree = 3; });
   breaks("head_degree -1 x ring_degree -2", [](Plan& plan) { group(plan).strategy = {-1, -2, false}; });
   breaks("whole on 2 ranks", [](Plan& plan) { group(plan).cut = Cut::whole; });
-  breaks("offloads or recomputes", [](Plan& plan) { group(plan).activations = Activations::offload; });
+  breaks("recomputes activations", [](Plan& plan) { group(plan).activations = Activations::recompute; });
+  breaks("offload_ratio of 0;", [](Plan& plan) { group(plan).activations = Activations::offload; });
+  breaks("offload_ratio of 0.5;", [](Plan& plan) { group(plan).offload_ratio = 0.5; });
+  breaks("offloadable share is 0", [](Plan& plan) {
+    group(plan).activations = Activations::offload;
+    group(plan).offload_ratio = 0.5;
+  });
 }
 
 TEST(memory_counts_all_groups_of_a_rank) {

@@ -1,0 +1,146 @@
+#include "hetsp/planner/exclusive.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <limits>
+#include <utility>
+
+#include "hetsp/base/ceil_div.h"
+#include "hetsp/base/error.h"
+#include "hetsp/packing/area_bound.h"
+#include "hetsp/packing/item_types.h"
+#include "hetsp/planner/plan_check.h"
+#include "hetsp/planner/strategies/dhp.h"
+#include "hetsp/planner/strategies/homogeneous.h"
+#include "hetsp/planner/strategies/megatron.h"
+#include "hetsp/planner/workload.h"
+
+namespace hetsp::planner {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+struct NamedDraft {
+  const char* name;
+  Draft (*make)(const Task&);
+  bool cheap;  // beside the search of `auto`, which then tries it, too
+};
+
+constexpr std::array kDrafts = {
+    NamedDraft{"static", draft_static, true},
+    NamedDraft{"data-parallel", draft_data_parallel, true},
+    NamedDraft{"adaptive", draft_adaptive, true},
+    NamedDraft{"te-cp", draft_te_cp, true},
+    NamedDraft{"llama-cp", draft_llama_cp, true},
+    NamedDraft{"megatron-static", draft_megatron_static, true},
+    NamedDraft{"megatron-dynamic", draft_megatron_dynamic, true},
+    NamedDraft{"dhp", draft_dhp, true},
+};
+
+Plan price(const Task& task, Draft draft) {
+  Plan plan =
+      make_plan(task.sequences, serialise(std::move(draft), task.cluster.ranks), task.cluster, task.options.synchronisation);
+  plan.exclusive = true;
+  predict(plan, task.cost, task.cluster.ranks_per_node);
+  return plan;
+}
+
+// The bound in shares, in proportion to each micro-batch's own area bound: so they sum to the plan's.
+void share_bound(Plan& plan, const Task& task) {
+  std::vector<Modes::Mode> used;
+  double sum = 0.0;
+  for (MicroBatch& micro_batch : plan.micro_batches) {
+    std::vector<Sequence> sequences;
+    for (const Group& group : micro_batch.groups)
+      for (const SequenceIndex s : group.sequences) sequences.push_back(plan.sequences[s.value()]);
+    const auto instance = task.modes.instance(sequences, used);
+    const double own = packing::AreaBound(instance, packing::make_types(instance.items)).makespan();
+    micro_batch.lower_bound = own + task.cost.micro_batch_seconds;
+    sum += micro_batch.lower_bound;
+  }
+  for (MicroBatch& micro_batch : plan.micro_batches) micro_batch.lower_bound *= sum > 0.0 ? plan.lower_bound / sum : 0.0;
+}
+
+bool too_many(const Plan& plan, const Task& task) {
+  const int asked = task.options.micro_batches;
+  return asked > 0 && static_cast<int>(plan.micro_batches.size()) > asked;
+}
+
+void require_count(const Plan& plan, const Task& task) {
+  if (!too_many(plan, task)) return;
+  throw PlanInfeasible(concat("plan: strategy \"", task.options.strategy, "\" needs ", plan.micro_batches.size(),
+                              " micro-batches for ", total_tokens(task.sequences), " tokens on ", task.cluster.ranks,
+                              " ranks with room for ", task.cluster.tokens_per_rank, " tokens each; ",
+                              task.options.micro_batches, " were asked for"));
+}
+
+}  // namespace
+
+const std::vector<std::string>& draft_names() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> list;
+    for (const auto& draft : kDrafts) list.emplace_back(draft.name);
+    return list;
+  }();
+  return names;
+}
+
+Draft make_draft(std::string_view strategy, const Task& task) {
+  for (const auto& draft : kDrafts)
+    if (strategy == draft.name) return draft.make(task);
+  throw BrokenInvariant(concat("strategy \"", strategy, "\" makes no draft"));
+}
+
+double area_bound(const Task& task) {
+  std::vector<Modes::Mode> used;
+  const auto instance = task.modes.instance(task.sequences, used);
+  return packing::AreaBound(instance, packing::make_types(instance.items)).makespan() +
+         task.cost.micro_batch_seconds * least_micro_batches(task);
+}
+
+Plan make_exclusive_plan(const Task& task) {
+  const auto start = Clock::now();
+  const bool is_auto = task.options.strategy == "auto";
+  Plan plan;
+  if (is_auto) {
+    plan.makespan = std::numeric_limits<double>::infinity();
+    plan.lower_bound = area_bound(task);
+    for (const auto& candidate : kDrafts) {
+      if (!candidate.cheap) continue;
+      // A strategy that cannot serve this step is no candidate.
+      try {
+        Plan other = price(task, candidate.make(task));
+        if (other.makespan >= plan.makespan || too_many(other, task)) continue;
+        other.lower_bound = plan.lower_bound;
+        other.first_incumbent_seconds = plan.first_incumbent_seconds;
+        other.status = plan.status;
+        plan = std::move(other);
+        if (plan.first_incumbent_seconds == 0.0) plan.first_incumbent_seconds = since(start);
+      } catch (const PlanInfeasible&) {
+      } catch (const InvalidArgument&) {
+      }
+    }
+    if (plan.micro_batches.empty())
+      throw PlanInfeasible(concat("plan: no strategy finds room for ", task.sequences.size(), " sequences in ",
+                                  task.options.micro_batches, " micro-batches of ", task.cluster.ranks, " ranks with room for ",
+                                  task.cluster.tokens_per_rank, " tokens each"));
+  } else {
+    plan = price(task, make_draft(task.options.strategy, task));
+    plan.lower_bound = area_bound(task);
+    plan.first_incumbent_seconds = since(start);
+  }
+  require_count(plan, task);
+  // With one wait at the end, ranks may catch up between micro-batches, which the packing's bound does not know.
+  if (task.options.synchronisation == Synchronisation::step) plan.lower_bound = std::min(plan.lower_bound, area_bound(task));
+  plan.strategy = task.options.strategy;
+  share_bound(plan, task);
+  check(plan, task.cluster);
+  invariant(plan.lower_bound <= plan.makespan * (1.0 + 1e-9), "the bound of ", plan.lower_bound, " s is above a plan of ",
+            plan.makespan, " s");
+  return plan;
+}
+
+}  // namespace hetsp::planner

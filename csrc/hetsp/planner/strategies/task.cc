@@ -1,0 +1,130 @@
+#include "hetsp/planner/strategies/task.h"
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+#include <queue>
+
+#include "hetsp/base/ceil_div.h"
+#include "hetsp/base/error.h"
+#include "hetsp/planner/workload.h"
+
+namespace hetsp::planner {
+
+std::vector<int> by_falling_tokens(std::span<const Sequence> sequences) {
+  std::vector<int> order(sequences.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return sequences[a].tokens > sequences[b].tokens; });
+  return order;
+}
+
+std::int64_t longest(std::span<const Sequence> sequences) {
+  std::int64_t most = 0;
+  for (const auto& sequence : sequences) most = std::max(most, sequence.tokens);
+  return most;
+}
+
+std::vector<std::vector<int>> best_fit(std::span<const Sequence> sequences, const std::vector<int>& order,
+                                       std::int64_t capacity) {
+  std::vector<std::vector<int>> bins;
+  std::multimap<std::int64_t, std::size_t> free;  // tokens left -> bin
+  for (const int s : order) {
+    const std::int64_t tokens = sequences[s].tokens;
+    const auto bin = free.lower_bound(tokens);
+    std::size_t index = bins.size();
+    std::int64_t left = capacity;
+    if (bin == free.end()) {
+      bins.emplace_back();
+    } else {
+      index = bin->second, left = bin->first;
+      free.erase(bin);
+    }
+    bins[index].push_back(s);
+    if (left >= tokens) free.emplace(left - tokens, index);
+  }
+  return bins;
+}
+
+std::vector<std::vector<int>> cut_into_chunks(std::span<const Sequence> sequences, const std::vector<int>& order, int count) {
+  const auto cut = [&](std::int64_t most) {  // greedy: the fewest runs of at most `most` tokens
+    std::vector<std::vector<int>> chunks;
+    std::int64_t sum = 0;
+    for (const int s : order) {
+      if (chunks.empty() || sum + sequences[s].tokens > most) chunks.emplace_back(), sum = 0;
+      chunks.back().push_back(s);
+      sum += sequences[s].tokens;
+    }
+    return chunks;
+  };
+  std::int64_t low = longest(sequences), high = std::max(low, total_tokens(sequences));
+  while (low < high) {
+    const std::int64_t middle = low + (high - low) / 2;
+    if (static_cast<int>(cut(middle).size()) <= count)
+      high = middle;
+    else
+      low = middle + 1;
+  }
+  return cut(high);
+}
+
+bool balance_groups(const Task& task, const Modes::Mode& mode, const std::vector<int>& which, int groups,
+                    std::vector<DraftGroup>& result) {
+  std::vector<double> time(task.sequences.size());
+  for (const int s : which) time[s] = Modes::seconds(mode, task.sequences[s]);
+  std::vector<int> order = which;
+  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return time[a] > time[b]; });
+  using Load = std::pair<double, int>;
+  std::priority_queue<Load, std::vector<Load>, std::greater<>> least;
+  std::vector<std::int64_t> held(groups, 0);
+  result.assign(groups, DraftGroup{.kind = mode.kind, .degree = mode.degree});
+  for (int g = 0; g < groups; ++g) least.emplace(0.0, g);
+  std::vector<Load> full;  // without room for the sequence at hand
+  for (const int s : order) {
+    full.clear();
+    while (!least.empty() && held[least.top().second] + task.sequences[s].tokens > task.modes.room(mode.degree)) {
+      full.push_back(least.top());
+      least.pop();
+    }
+    if (least.empty()) return false;
+    const auto [load, g] = least.top();
+    least.pop();
+    held[g] += task.sequences[s].tokens;
+    result[g].sequences.push_back(s);
+    least.emplace(load + time[s], g);
+    for (const Load& other : full) least.push(other);
+  }
+  return true;
+}
+
+double group_seconds(const Task& task, const DraftGroup& group) {
+  const Modes::Mode& mode = require_mode(task, group.kind, group.degree);
+  double sum = 0.0;
+  for (const int s : group.sequences) sum += Modes::seconds(mode, task.sequences[s]);
+  return sum;
+}
+
+double slowest_seconds(const Task& task, const std::vector<DraftGroup>& groups) {
+  double slowest = 0.0;
+  for (const auto& group : groups) slowest = std::max(slowest, group_seconds(task, group));
+  return slowest;
+}
+
+int least_micro_batches(const Task& task) {
+  return std::max(1,
+                  static_cast<int>(ceil_div(total_tokens(task.sequences), task.cluster.ranks * task.cluster.tokens_per_rank)));
+}
+
+int power_of_two_degree(const Task& task, std::int64_t tokens) {
+  for (const int degree : task.modes.degrees())
+    if ((degree & (degree - 1)) == 0 && task.modes.room(degree) >= tokens) return degree;
+  return task.modes.max_degree();
+}
+
+const Modes::Mode& require_mode(const Task& task, Kind kind, int degree) {
+  const Modes::Mode* mode = task.modes.find(kind, degree);
+  require(mode != nullptr, "plan: strategy \"", task.options.strategy, "\" needs a group of kind ", name_of(kind), " on ",
+          degree, " ranks, which the executable kinds, the degrees or the model exclude");
+  return *mode;
+}
+
+}  // namespace hetsp::planner
