@@ -141,6 +141,7 @@ void register_presets(nb::module_& m) {
       .def_ro("description", &Preset::description)
       .def_ro("cost_model", &Preset::cost)
       .def_ro("ranks_per_node", &Preset::ranks_per_node)
+      .def_ro("overlaps", &Preset::overlaps, "whether computation may hide the hops of its rings")
       .def_ro("squared_pairs", &Preset::squared_pairs, "whether its seconds_per_pair counts tokens**2 of a sequence")
       .def("cluster", &Preset::cluster, "ranks"_a, "max_length"_a,
            "Cluster of so many ranks, with the tokens that fit beside a model of that context (tokens). Raises PlanInfeasible\n"

@@ -7,4 +7,5 @@ NB_MODULE(_core, m) {
   hetsp::bindings::register_cost_model(m);
   hetsp::bindings::register_planner(m);
   hetsp::bindings::register_sequence_parallel(m);
+  hetsp::bindings::register_simulator(m);
 }

@@ -8,5 +8,6 @@ void register_errors(nanobind::module_& m);
 void register_cost_model(nanobind::module_& m);
 void register_planner(nanobind::module_& m);
 void register_sequence_parallel(nanobind::module_& m);
+void register_simulator(nanobind::module_& m);
 
 }  // namespace hetsp::bindings

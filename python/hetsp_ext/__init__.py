@@ -20,6 +20,7 @@ from .planner import (
     presets,
 )
 from .sequence_parallel import Shard, ShardLayout, TraceEvent, agree, sequence_parallel_attention, shard
+from .simulator import simulate
 
 __version__ = "0.1.0"
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "segment_attention",
     "sequence_parallel_attention",
     "shard",
+    "simulate",
     "standard_library",
     "token_mean",
     "varlen_attention",

@@ -14,13 +14,14 @@ ROOMS = {
     "attention": ("base", "device"),
     "packing": ("base",),
     "planner": ("base", "packing"),
+    "simulator": ("base", "planner"),
     # The coverage proof of a schedule runs on the very segments that the kernels take, so that type alone is shared.
     "sequence_parallel": ("base", "planner", "attention/segment.h"),
 }
 # The edges, where torch (its stable ABI only) and Python live: rooms or headers of the core, folders of foreign headers.
 EDGES = {
     "torch_ops": (("base", "device", "attention"), ("torch/csrc/stable/", "torch/headeronly/")),
-    "bindings": (("base", "planner", "sequence_parallel", "attention/segment.h"), ("nanobind/",)),
+    "bindings": (("base", "planner", "sequence_parallel", "simulator", "attention/segment.h"), ("nanobind/",)),
 }
 # ".h" headers that belong to the compiler or the system, not to a foreign library.
 SYSTEM = {"<immintrin.h>", "<cpuid.h>", "<pthread.h>", "<sched.h>", "<unistd.h>"}

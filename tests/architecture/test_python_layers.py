@@ -16,6 +16,7 @@ LAYERS = {
     "_native": (),
     "attention": ("errors", "_native"),
     "planner": ("errors", "_native"),
+    "simulator": ("errors", "_native", "planner"),
     "documents": ("errors",),
     "sequence_parallel": ("errors", "_native", "attention", "planner", "documents"),
     "loss": ("errors", "planner", "sequence_parallel"),

@@ -23,6 +23,7 @@ TESTED_ELSEWHERE = {
     "csrc/hetsp/planner/strategies/homogeneous.cc": EXCLUSIVE,
     "csrc/hetsp/planner/strategies/megatron.cc": EXCLUSIVE,
     "csrc/hetsp/planner/strategies/task.cc": EXCLUSIVE,
+    "csrc/hetsp/simulator/task_graph.cc": "tests/cpp/simulator/event_loop_test.cc",
 }
 # Sources that implement part of another header: one strategy each.
 DECLARED_ELSEWHERE = {"csrc/hetsp/planner/auto.cc": "csrc/hetsp/planner/strategies.h"}

@@ -13,12 +13,12 @@ pytest.importorskip("transformers", reason="transformers is not installed")
 
 from hetsp_ext import cli
 from hetsp_ext.errors import InvalidArgument
+from hetsp_ext.timeline import Event, write_chrome_trace, write_svg
 from hetsp_ext.train.job import next_free
 from hetsp_ext.train.launcher import Failure, describe, first_failure
 from hetsp_ext.train.model import build_model, model_config
 from hetsp_ext.train.report import summary_table
 from hetsp_ext.train.step import busy_fractions
-from hetsp_ext.train.timeline import Event, write_chrome_trace, write_svg
 from hetsp_ext.train.verify import relative_difference
 
 

@@ -63,6 +63,7 @@ Preset flexsp(const FlexSp& model) {
                  .parameters = {{4 * kKilo, model.billions[0] * billion},
                                 {192 * kKilo, model.billions[1] * billion},
                                 {384 * kKilo, model.billions[2] * billion}}},
+      .overlaps = false,
       .squared_pairs = true};
 }
 

@@ -36,6 +36,7 @@ struct Preset {
   CostModel cost;
   std::int32_t ranks_per_node = 8;
   RankMemory memory;
+  bool overlaps = true;        // computation may hide the hops of its rings; FlexSP's all-to-alls it cannot
   bool squared_pairs = false;  // its seconds_per_pair counts tokens^2 a sequence, not the pairs of a causal mask
 
   // Throws PlanInfeasible where the model's state alone fills the memory of that many ranks.

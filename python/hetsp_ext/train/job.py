@@ -13,13 +13,13 @@ import hetsp_ext
 
 from ..doctor import cores
 from ..errors import InvalidArgument
+from ..timeline import write_chrome_trace, write_svg
 from .cost import cluster_of, cost_model_of
 from .model import build_model, model_config
 from .options import Options
 from .ranks import Ranks, joined, naming_lost_peers, threads_per_rank
 from .report import Report, step_record, summary_record, summary_table, verify_record
 from .step import Planner, Prediction, StepResult, Trainer
-from .timeline import write_chrome_trace, write_svg
 from .verify import BARS, Verification, VerificationFailed, verify
 
 __all__ = ["open_documents", "run_rank"]

@@ -16,9 +16,9 @@ from transformers import LlamaForCausalLM
 import hetsp_ext
 
 from ..integrations.transformers import model_inputs
+from ..timeline import Event
 from .gradients import sum_gradients
 from .ranks import Ranks
-from .timeline import Event
 
 __all__ = ["Planner", "Prediction", "StepResult", "Trainer", "busy_fractions"]
 

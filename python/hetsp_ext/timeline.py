@@ -1,4 +1,5 @@
-"""What every rank did in a step, drawn: an SVG to look at and a Chrome trace (chrome://tracing, ui.perfetto.dev) to search."""
+"""What every rank did in a step, measured or simulated, as an SVG to look at and a Chrome trace to search in a browser
+(chrome://tracing, ui.perfetto.dev)."""
 
 import json
 from collections.abc import Sequence
@@ -12,13 +13,14 @@ class Event(NamedTuple):
     """A range on one rank; times in seconds from the start of the step."""
 
     name: str
-    kind: str  # "step", or what attention did: "attend", "wait", "post", ...
+    kind: str  # "step", or what attention did: "attend", "wait", "post", ...; simulated: "linear", "attention", ...
     begin: float
     end: float
 
 
 # Inside a step's bars: waiting stands out, computing does not. Colours from the Okabe-Ito palette, legible to all.
 COLOURS = {"attend": "#0072B2", "wait": "#D55E00", "post": "#F0E442", "merge": "#56B4E9", "accumulate": "#009E73"}
+SIMULATED_COLOURS = {"linear": "#56B4E9", "attention": "#0072B2", "fixed": "#999999", "communication": "#D55E00"}
 STEP_COLOURS = {
     "plan": "#CC79A7",
     "read": "#999999",
@@ -48,15 +50,16 @@ def write_svg(path: Path, ranks: Sequence[Sequence[Event]], title: str) -> None:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    figure = Figure(figsize=(12, 1.2 + 0.6 * len(ranks)), layout="constrained")
+    figure = Figure(figsize=(12, 1.2 + min(0.6 * len(ranks), 20.0)), layout="constrained")
     axes = figure.add_subplot()
     used: dict[str, str] = {}
     for rank, events in enumerate(ranks):
         for kind, colour, bars in lanes(events):
             used.setdefault(kind, colour)
-            height = 0.8 if kind in STEP_COLOURS else 0.4
+            height = 0.4 if kind in COLOURS or kind == "communication" else 0.8
             axes.broken_barh(bars, (rank - height / 2, height), facecolors=colour, linewidth=0)
-    axes.set_yticks(range(len(ranks)), [f"rank {rank}" for rank in range(len(ranks))])
+    named = range(0, len(ranks), 1 + len(ranks) // 64)  # all, while their names find room
+    axes.set_yticks(named, [f"rank {rank}" for rank in named])
     axes.set_ylim(len(ranks) - 0.5, -0.5)
     axes.set_xlim(left=0)
     axes.set_xlabel("seconds")
@@ -72,5 +75,5 @@ def lanes(events: Sequence[Event]) -> list[tuple[str, str, list[tuple[float, flo
     for event in events:
         kind = event.name.rstrip("0123456789 ") if event.kind == "step" else event.kind
         bars.setdefault((event.kind != "step", kind), []).append((event.begin, event.end - event.begin))
-    colours = {**STEP_COLOURS, **COLOURS}
+    colours = {**STEP_COLOURS, **COLOURS, **SIMULATED_COLOURS}
     return [(kind, colours.get(kind, OTHER), bars[order, kind]) for order, kind in sorted(bars)]

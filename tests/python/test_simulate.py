@@ -1,0 +1,111 @@
+"""`simulate()` and `hetsp simulate`; the arithmetic of messages is tested in C++."""
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+
+import hetsp_ext as hetsp
+from hetsp_ext.cli import main
+from hetsp_ext.errors import InvalidArgument
+from hetsp_ext.simulator import figures, lanes
+
+SETTING = hetsp.preset("zeppelin-a-3b")
+LENGTHS = [60000, 9000, 9000, 4000, 1000, 1000, 500, 100]
+
+
+def made(strategy: str = "auto", lengths: list[int] = LENGTHS) -> hetsp.Plan:
+    return hetsp.plan(
+        SETTING.sequences(lengths), SETTING.cluster(16, 65536), SETTING.cost_model, strategy, synchronisation="layer"
+    )
+
+
+def test_every_second_of_every_rank_is_accounted_for() -> None:
+    timeline = hetsp.simulate(made(), SETTING.cost_model, ranks_per_node=8)
+    for rank in range(16):
+        spans = sorted((begin, end) for r, *_, begin, end in timeline.spans if r == rank)
+        assert sum(end - begin for begin, end in spans) == pytest.approx(timeline.busy[rank])
+        assert all(first[1] <= then[0] for first, then in itertools.pairwise(spans))
+        total = timeline.busy[rank] + timeline.communication[rank] + timeline.wait[rank]
+        assert total == pytest.approx(timeline.makespan)
+    shares = figures(timeline)
+    assert shares["busy"] + shares["communication"] + shares["wait"] == pytest.approx(1.0)
+    assert timeline.network_bytes > 0
+
+
+def test_overlap_and_contention_act() -> None:
+    plan = made("static")
+    seconds = {
+        (overlap, routing): hetsp.simulate(
+            plan, SETTING.cost_model, ranks_per_node=8, overlap=overlap, routing=routing
+        ).makespan
+        for overlap in (True, False)
+        for routing in ("own-nic", "all-nics")
+    }
+    assert seconds[True, "own-nic"] < seconds[False, "own-nic"]
+    assert seconds[True, "all-nics"] < seconds[True, "own-nic"]
+
+
+def test_lanes_name_what_a_rank_does() -> None:
+    plan = made()
+    timeline = hetsp.simulate(plan, SETTING.cost_model, ranks_per_node=8)
+    kinds = {kind for lane in lanes(timeline, plan) for _, kind, _, _ in lane}
+    assert kinds == {"linear", "attention", "communication"}
+    assert max(end for lane in lanes(timeline, plan) for *_, end in lane) == pytest.approx(timeline.makespan)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"plan": 7}, "plan is 7"),
+        ({"cost_model": None}, "cost_model is None"),
+        ({"routing": "best"}, "routing 'best' is unknown; allowed: own-nic, all-nics"),
+        ({"ranks_per_node": "8"}, "ranks_per_node is '8'"),
+        ({"ranks_per_node": -1}, "ranks_per_node is -1"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        hetsp.simulate(**{"plan": made(), "cost_model": SETTING.cost_model, **arguments})
+
+
+def test_the_command_prints_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace, picture = tmp_path / "out.json", tmp_path / "out.svg"
+    base = ["simulate", "--preset", "flexsp-7b", "--gpus", "16", "--lengths", "50000,8000,3000,100", "--strategy", "static"]
+    assert main([*base, "--draw", str(trace)]) == 0
+    text = capsys.readouterr().out
+    for part in ("4 sequences, 61100 tokens on 16 ranks", "predicted", "simulated", "busy", "wait"):
+        assert part in text
+    assert {event["ph"] for event in json.loads(trace.read_text())["traceEvents"]} == {"M", "X"}
+    assert main([*base, "--json", "--draw", str(picture)]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["makespan"] == pytest.approx(record["predicted"], rel=1e-9), "a table, one group: nothing to wait for"
+    assert len(record["busy_seconds"]) == 16
+    assert picture.read_text().startswith("<?xml")
+
+
+def test_the_command_replays_plans_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "plans.jsonl"
+    plans = [made("static"), made("data-parallel", LENGTHS[1:])]
+    path.write_text("".join(json.dumps(plan.to_dict()) + "\n" for plan in plans))
+    assert main(["simulate", "--preset", "zeppelin-a-3b", "--plans", str(path), "--json"]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record["digest"] for record in records] == [plan.digest for plan in plans]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--gpus", "4", "--lengths", "5"], "--preset is missing; allowed: flexsp-7b"),
+        (["--preset", "none", "--gpus", "4", "--lengths", "5"], "unknown; allowed: flexsp-7b"),
+        (["--preset", "llama-7b", "--lengths", "5"], "--lengths needs --gpus"),
+        (["--preset", "llama-7b", "--gpus", "4"], "one of --lengths and --plans"),
+        (["--preset", "llama-7b", "--gpus", "4", "--lengths", "5", "--strategy", "best"], "unknown; allowed: auto"),
+        (["--preset", "llama-7b", "--gpus", "4", "--lengths", "5", "--draw", "a.png"], "must end in .svg or .json"),
+        (["--preset", "llama-7b", "--plans", "nowhere.jsonl"], "cannot be read"),
+    ],
+)
+def test_bad_requests_are_named(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", *arguments]) == 2
+    assert message in capsys.readouterr().err
