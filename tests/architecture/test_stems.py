@@ -7,11 +7,8 @@ from tests.architecture.tree import all_files, files
 # Sources of the core without a test of their stem, each with the test that covers it: internal parts of one public thing,
 # reached through it. A new public source gets a test of its own stem.
 PLANNER = "tests/cpp/planner/planner_test.cc"
-<<<<<<< HEAD
 EXCLUSIVE = "tests/cpp/planner/exclusive_test.cc"
-=======
 SEARCH = "tests/cpp/packing/search_test.cc"
->>>>>>> 411820f (feat(packing): search for packings of one micro-batch)
 TESTED_ELSEWHERE = {
     "csrc/hetsp/device/no_cuda/device.cc": "tests/python/test_native.py",
     "csrc/hetsp/packing/greedy.cc": SEARCH,

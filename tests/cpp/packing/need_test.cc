@@ -3,7 +3,7 @@
 #include <limits>
 #include <string>
 
-#include "packing/random_instance.h"
+#include "packing/corner_instance.h"
 #include "support/check.h"
 
 namespace {
@@ -24,7 +24,7 @@ std::int32_t first_that_fits(const Instance& instance, const Sums& sums, double 
 
 TEST(the_least_size_is_the_first_that_fits) {
   for (std::uint64_t seed = 0; seed < 400; ++seed) {
-    const Instance instance = random_instance::make(seed, 12, 30);
+    const Instance instance = corner_instance::make(seed, 12, 30);
     Need need(instance);
     Sums sums;
     for (std::size_t i = 0; i < instance.items.size(); ++i) {

@@ -5,13 +5,13 @@
 #include <string>
 
 #include "hetsp/base/error.h"
-#include "packing/random_instance.h"
+#include "packing/corner_instance.h"
 #include "support/check.h"
 
 namespace {
 using namespace hetsp::packing;
 using hetsp::InvalidArgument;
-using random_instance::Optimum;
+using corner_instance::Optimum;
 
 // 64 ranks, modes 1, 2, 4, ...; the longer the group, the more talk. Log-normal lengths, memory filled to `fill`.
 Instance crawl(int items, int ranks, double fill, std::uint64_t seed) {
@@ -36,7 +36,7 @@ TEST(finds_the_optimum_of_small_instances) {
   int packed = 0;
   for (std::uint64_t seed = 0; seed < 300; ++seed) {
     check::context() = "seed " + std::to_string(seed);
-    const Instance instance = random_instance::make(seed, 6, 8);
+    const Instance instance = corner_instance::make(seed, 6, 8);
     const double optimum = Optimum(instance).makespan();
     Search search(instance, seed);
     const auto first = search.first();
@@ -57,7 +57,7 @@ TEST(finds_the_optimum_of_small_instances) {
 TEST(every_packing_of_larger_instances_is_one) {
   for (std::uint64_t seed = 1000; seed < 1100; ++seed) {
     check::context() = "seed " + std::to_string(seed);
-    const Instance instance = random_instance::make(seed, 60, 40);
+    const Instance instance = corner_instance::make(seed, 60, 40);
     Search search(instance, seed);
     if (!search.first()) continue;
     hetsp::packing::check(instance, search.best());
