@@ -12,6 +12,7 @@ ROOMS = {
     "base": (),
     "device": ("base",),
     "attention": ("base", "device"),
+    "lp": ("base",),
     "packing": ("base",),
     "planner": ("base", "packing"),
     "simulator": ("base", "planner"),

@@ -9,8 +9,14 @@ from tests.architecture.tree import all_files, files
 PLANNER = "tests/cpp/planner/planner_test.cc"
 EXCLUSIVE = "tests/cpp/planner/exclusive_test.cc"
 SEARCH = "tests/cpp/packing/search_test.cc"
+SIMPLEX = "tests/cpp/lp/simplex_test.cc"
 TESTED_ELSEWHERE = {
     "csrc/hetsp/device/no_cuda/device.cc": "tests/python/test_native.py",
+    "csrc/hetsp/lp/dictionary.cc": SIMPLEX,
+    "csrc/hetsp/lp/dual_simplex.cc": SIMPLEX,
+    "csrc/hetsp/lp/pricing.cc": SIMPLEX,
+    "csrc/hetsp/lp/primal_simplex.cc": SIMPLEX,
+    "csrc/hetsp/lp/ratio_test.cc": SIMPLEX,
     "csrc/hetsp/packing/greedy.cc": SEARCH,
     "csrc/hetsp/packing/order.cc": SEARCH,
     "csrc/hetsp/packing/partition.cc": SEARCH,
