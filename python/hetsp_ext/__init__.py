@@ -11,6 +11,7 @@ from .planner import (
     ModelShape,
     Network,
     Plan,
+    PlanAhead,
     Preset,
     Sequence,
     cost_model_from_model,
@@ -18,6 +19,8 @@ from .planner import (
     plan,
     preset,
     presets,
+    read_plans,
+    write_plans,
 )
 from .sequence_parallel import Shard, ShardLayout, TraceEvent, agree, sequence_parallel_attention, shard
 from .simulator import simulate
@@ -30,6 +33,7 @@ __all__ = [
     "ModelShape",
     "Network",
     "Plan",
+    "PlanAhead",
     "Preset",
     "Sequence",
     "SequenceSource",
@@ -47,6 +51,7 @@ __all__ = [
     "plan",
     "preset",
     "presets",
+    "read_plans",
     "segment_attention",
     "sequence_parallel_attention",
     "shard",
@@ -54,4 +59,5 @@ __all__ = [
     "standard_library",
     "token_mean",
     "varlen_attention",
+    "write_plans",
 ]

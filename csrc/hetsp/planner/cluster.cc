@@ -1,5 +1,7 @@
 #include "hetsp/planner/cluster.h"
 
+#include <cmath>
+
 #include "hetsp/base/ceil_div.h"
 #include "hetsp/base/error.h"
 
@@ -18,6 +20,9 @@ void check(const Cluster& cluster) {
           ", must be at least 1, or 0 for one node");
   require(1 <= cluster.tokens_per_rank && cluster.tokens_per_rank <= kMaxTokens, "cluster: tokens_per_rank is ",
           cluster.tokens_per_rank, ", must be in 1..", kMaxTokens);
+  require(cluster.host.layers >= 0, "cluster: host layers is ", cluster.host.layers, ", must be at least 1, or 0 for none");
+  require(std::isfinite(cluster.host.tokens_per_second) && cluster.host.tokens_per_second >= 0.0,
+          "cluster: host tokens_per_second is ", cluster.host.tokens_per_second, ", must be finite and at least 0");
 }
 
 }  // namespace hetsp::planner

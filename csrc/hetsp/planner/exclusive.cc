@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cmath>
 #include <limits>
 #include <utility>
 
@@ -11,9 +12,11 @@
 #include "hetsp/packing/area_bound.h"
 #include "hetsp/packing/item_types.h"
 #include "hetsp/planner/plan_check.h"
+#include "hetsp/planner/strategies/bytescale.h"
 #include "hetsp/planner/strategies/dhp.h"
 #include "hetsp/planner/strategies/homogeneous.h"
 #include "hetsp/planner/strategies/megatron.h"
+#include "hetsp/planner/strategies/zeppelin.h"
 #include "hetsp/planner/workload.h"
 
 namespace hetsp::planner {
@@ -38,12 +41,20 @@ constexpr std::array kDrafts = {
     NamedDraft{"megatron-static", draft_megatron_static, true},
     NamedDraft{"megatron-dynamic", draft_megatron_dynamic, true},
     NamedDraft{"dhp", draft_dhp, true},
+    NamedDraft{"bytescale-naive", draft_bytescale_naive, true},
+    NamedDraft{"bytescale", draft_bytescale_dp, true},
+    NamedDraft{"bytescale-pp", draft_bytescale_pp, true},
+    NamedDraft{"zeppelin", draft_zeppelin, true},
 };
 
-Plan price(const Task& task, Draft draft) {
-  Plan plan =
-      make_plan(task.sequences, serialise(std::move(draft), task.cluster.ranks), task.cluster, task.options.synchronisation);
-  plan.exclusive = true;
+// Zeppelin's zones share ranks unless the caller wants disjoint groups; all others run one group of a rank at a time.
+bool shares_ranks(std::string_view strategy, const Task& task) { return strategy == "zeppelin" && !task.options.exclusive; }
+
+Plan price(const Task& task, Draft draft, bool shared = false) {
+  if (!shared) draft = serialise(std::move(draft), task.cluster.ranks);
+  Plan plan = make_plan(task.sequences, std::move(draft), task.cluster, task.options.synchronisation);
+  plan.exclusive = !shared;
+  plan.offloadable = task.cluster.host.offloadable();
   predict(plan, task.cost, task.cluster.ranks_per_node);
   return plan;
 }
@@ -96,9 +107,18 @@ Draft make_draft(std::string_view strategy, const Task& task) {
 
 double area_bound(const Task& task) {
   std::vector<Modes::Mode> used;
-  const auto instance = task.modes.instance(task.sequences, used);
+  auto instance = task.modes.instance(task.sequences, used);
+  // With host memory a group may hold more tokens: at most as if all that may leave had left.
+  const double kept = 1.0 - task.cluster.host.offloadable();
+  const auto widened = [&](std::int64_t room) {
+    return static_cast<std::int64_t>(std::ceil(static_cast<double>(room) / kept));
+  };
+  if (kept < 1.0)
+    for (auto& mode : instance.modes) mode.room = widened(mode.room);
+  const std::int64_t room = widened(task.cluster.tokens_per_rank) * task.cluster.ranks;
+  const auto micro_batches = std::max<std::int64_t>(1, ceil_div(total_tokens(task.sequences), room));
   return packing::AreaBound(instance, packing::make_types(instance.items)).makespan() +
-         task.cost.micro_batch_seconds * least_micro_batches(task);
+         task.cost.micro_batch_seconds * static_cast<double>(micro_batches);
 }
 
 Plan make_exclusive_plan(const Task& task) {
@@ -128,13 +148,15 @@ Plan make_exclusive_plan(const Task& task) {
                                   task.options.micro_batches, " micro-batches of ", task.cluster.ranks, " ranks with room for ",
                                   task.cluster.tokens_per_rank, " tokens each"));
   } else {
-    plan = price(task, make_draft(task.options.strategy, task));
+    plan = price(task, make_draft(task.options.strategy, task), shares_ranks(task.options.strategy, task));
     plan.lower_bound = area_bound(task);
     plan.first_incumbent_seconds = since(start);
   }
   require_count(plan, task);
-  // With one wait at the end, ranks may catch up between micro-batches, which the packing's bound does not know.
-  if (task.options.synchronisation == Synchronisation::step) plan.lower_bound = std::min(plan.lower_bound, area_bound(task));
+  // With one wait at the end ranks may catch up between micro-batches, and offloading groups hold more: the packing's bound
+  // knows neither.
+  if (task.options.synchronisation == Synchronisation::step || plan.offloadable > 0.0)
+    plan.lower_bound = std::min(plan.lower_bound, area_bound(task));
   plan.strategy = task.options.strategy;
   share_bound(plan, task);
   check(plan, task.cluster);

@@ -1,6 +1,7 @@
 """Which ranks share each sequence of a step: `plan()`, and the objects that it takes and gives. See docs/planner.md."""
 
 from .._native import core
+from ._ahead import PlanAhead
 from ._plan import default_cost_model, plan
 from ._presets import cost_model_on_network, preset, presets
 from ._record import plan_record, read_plans, write_plans
@@ -28,6 +29,7 @@ __all__ = [
     "ModelShape",
     "Network",
     "Plan",
+    "PlanAhead",
     "Preset",
     "Sequence",
     "cost_model_from_model",
