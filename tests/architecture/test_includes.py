@@ -13,7 +13,7 @@ ROOMS = {
     "device": ("base",),
     "attention": ("base", "device"),
     "lp": ("base",),
-    "packing": ("base",),
+    "packing": ("base", "lp"),
     "planner": ("base", "packing"),
     "simulator": ("base", "planner"),
     # The coverage proof of a schedule runs on the very segments that the kernels take, so that type alone is shared.

@@ -38,6 +38,10 @@ class Knapsack {
   // item were not enough. Sums of seconds may exceed T by a relative 1e-12, so that rounding excludes no fill.
   void solve(const std::vector<KnapsackItem>& items, double T, double S, double threshold, std::int64_t work);
 
+  // The m of the last solve(), from which the next one starts: for problems alike, such as one mode's under changing duals.
+  [[nodiscard]] double mixture() const { return m_; }
+  void set_mixture(double m) { m_ = m; }
+
   [[nodiscard]] double profit() const { return profit_; }
   [[nodiscard]] double upper_bound() const { return upper_bound_; }
   [[nodiscard]] std::int64_t work() const { return work_; }  // visits of an item by the last solve()

@@ -10,8 +10,8 @@
 
 namespace {
 using namespace hetsp::packing;
-using hetsp::InvalidArgument;
 using corner_instance::Optimum;
+using hetsp::InvalidArgument;
 
 // 64 ranks, modes 1, 2, 4, ...; the longer the group, the more talk. Log-normal lengths, memory filled to `fill`.
 Instance crawl(int items, int ranks, double fill, std::uint64_t seed) {

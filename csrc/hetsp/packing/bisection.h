@@ -1,0 +1,53 @@
+// Proof and packings from the configuration LP, one makespan after the other.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "hetsp/packing/configuration_lp.h"
+#include "hetsp/packing/effort.h"
+#include "hetsp/packing/instance.h"
+#include "hetsp/packing/item_types.h"
+#include "hetsp/packing/packing.h"
+
+namespace hetsp::packing {
+
+// Keeps  lower() <= optimum  and a makespan `above_` that the LP does not refute, and halves what lies between. Items of nearly
+// equal size are one type at first (rounded down, so that what is proven stays true); once nothing lies between, types get
+// finer until they are exact. Wherever the LP does not refute, a dive (dive.h) tries to round it to a packing.
+class Bisection {
+ public:
+  explicit Bisection(const Instance& instance);
+
+  // Goes on until the effort is spent, nothing is left to do (done()), or lower() reaches `upper` / (1 + gap) where `upper` is
+  // the makespan of the best packing known. Returns the best packing that dives found this time, where it is below `upper`.
+  std::optional<Packing> advance(Effort& effort, double upper, double gap);
+
+  [[nodiscard]] double lower() const { return lower_; }  // seconds; no packing is shorter
+  [[nodiscard]] bool done() const { return done_; }
+
+ private:
+  struct Level {  // one width of the types
+    Level(const Instance& instance, double width);
+    ItemTypes types;
+    ConfigurationLp bound;                   // of the least members: what it refutes is refuted
+    std::unique_ptr<ConfigurationLp> plans;  // of the largest members, where types are not exact: what it packs fits
+  };
+  void probe(Effort& effort, double T);
+  void descend(Effort& effort);
+  bool refine();
+  void try_dive(Effort& effort, double T);
+
+  const Instance& instance_;
+  std::vector<double> widths_;  // of the types, still to come
+  std::unique_ptr<Level> level_;
+  double lower_ = 0.0, above_ = 0.0, best_ = 0.0;
+  double dive_below_ = 0.0, dive_above_ = 0.0;  // makespans between which dives still look
+  std::int64_t finest_;                         // visits of an item by one pricing
+  bool first_ = true, unsure_ = false, done_ = false;  // unsure_: some makespan was neither refuted nor feasible
+  std::optional<Packing> found_;
+};
+
+}  // namespace hetsp::packing

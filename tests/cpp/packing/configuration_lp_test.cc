@@ -1,0 +1,103 @@
+#include "hetsp/packing/configuration_lp.h"
+
+#include <cmath>
+#include <functional>
+#include <string>
+
+#include "hetsp/lp/simplex.h"
+#include "hetsp/packing/item_types.h"
+#include "packing/brute_force.h"
+#include "packing/random_instance.h"
+#include "support/check.h"
+
+using namespace hetsp;
+using namespace hetsp::packing;
+
+namespace {
+
+// The LP with every column there is.
+double enumerated(const Instance& instance, const ItemTypes& types, double T) {
+  lp::Model model;
+  for (const auto count : types.count) model.add_row(count, lp::kInfinity);
+  for (const Mode& mode : instance.modes) {
+    std::vector<lp::Entry> entries;
+    const std::function<void(int, double, std::int64_t)> extend = [&](int type, double seconds, std::int64_t tokens) {
+      if (type == types.size()) {
+        if (!entries.empty()) model.add_column(mode.ranks, 0.0, lp::kInfinity, entries);
+        return;
+      }
+      extend(type + 1, seconds, tokens);
+      for (int times = 1; times <= types.count[type]; ++times) {
+        seconds += mode.seconds(types.item[type]), tokens += types.item[type].tokens;
+        if (seconds > T * (1 + 1e-12) || tokens > mode.room) break;
+        entries.push_back({type, static_cast<double>(times)});
+        extend(type + 1, seconds, tokens);
+        entries.pop_back();
+      }
+    };
+    extend(0, 0.0, 0);
+  }
+  lp::Simplex simplex(model);
+  return simplex.solve() == lp::Status::optimal ? simplex.objective() : lp::kInfinity;
+}
+
+}  // namespace
+
+TEST(value_is_that_of_all_columns) {
+  for (unsigned seed = 0; seed < 1500; ++seed) {
+    check::context() = "seed " + std::to_string(seed);
+    const Instance instance = random_instance(seed, 10);
+    const ItemTypes types = make_types(instance.items);
+    const double whole = enumerated(instance, types, 1e9);
+    for (const double T : {1.0, 3.0, 7.0, 20.0}) {
+      const double truth = enumerated(instance, types, T);
+      ConfigurationLp lp(instance.modes, types.item);
+      Effort effort;
+      const auto verdict = lp.solve(T, types.count, 0.0, effort, 1 << 20);  // no ranks at all: goes on to the end
+      if (types.size() == 0) {
+        CHECK(verdict == ConfigurationLp::Verdict::feasible);
+        continue;
+      }
+      if (std::isinf(truth)) {
+        CHECK(verdict == ConfigurationLp::Verdict::refuted && std::isinf(lp.bound()));
+        continue;
+      }
+      CHECK(verdict == ConfigurationLp::Verdict::refuted);
+      CHECK(lp.bound() <= truth * (1 + 1e-9));
+      CHECK(lp.value() >= truth * (1 - 1e-9) && truth >= whole * (1 - 1e-9));
+      // With a budget a little below and above the truth.
+      Effort more;
+      CHECK(ConfigurationLp(instance.modes, types.item).solve(T, types.count, truth * 1.0001, more, 1 << 20) !=
+            ConfigurationLp::Verdict::refuted);
+      const auto below = ConfigurationLp(instance.modes, types.item).solve(T, types.count, truth * 0.9995, more, 1 << 20);
+      CHECK(below == ConfigurationLp::Verdict::refuted);
+    }
+  }
+}
+
+TEST(a_plan_is_never_refuted_whatever_was_solved_before) {
+  for (unsigned seed = 0; seed < 1500; ++seed) {
+    check::context() = "seed " + std::to_string(seed);
+    const Instance instance = random_instance(seed, 7);
+    const double best = brute_force_makespan(instance);
+    if (std::isinf(best)) continue;
+    for (const double width : {0.0, 0.2}) {
+      const ItemTypes types = make_types(instance.items, width);
+      ConfigurationLp lp(instance.modes, types.item);  // one object for all makespans, up and down
+      for (const double factor : {1.5, 0.7, 1.0, 0.95, 3.0, 1.0}) {
+        Effort effort;
+        const auto verdict = lp.solve(best * factor, types.count, instance.ranks, effort, factor < 1.2 ? 1 << 20 : 50);
+        if (factor >= 1.0) CHECK(verdict != ConfigurationLp::Verdict::refuted);
+      }
+    }
+  }
+}
+
+TEST(a_spent_effort_claims_nothing) {
+  const Instance instance{8, 0, {{1, 100, 0.0, 1.0, 0.0}, {2, 200, 0.0, 0.7, 0.0}}, {}};
+  ConfigurationLp lp(instance.modes, {{60, 0.0}, {50, 0.0}, {30, 0.0}});
+  Effort effort(1);
+  CHECK(lp.solve(65.0, {5, 5, 5}, 1.0, effort) == ConfigurationLp::Verdict::unknown);
+}
+
+TEST_MAIN()
