@@ -20,6 +20,7 @@ TESTED_ELSEWHERE = {
     "csrc/hetsp/packing/greedy.cc": SEARCH,
     "csrc/hetsp/packing/order.cc": SEARCH,
     "csrc/hetsp/packing/partition.cc": SEARCH,
+    "csrc/hetsp/packing/passes.cc": SEARCH,
     "csrc/hetsp/packing/prices.cc": SEARCH,
     "csrc/hetsp/packing/refine.cc": SEARCH,
     "csrc/hetsp/packing/ruin.cc": SEARCH,

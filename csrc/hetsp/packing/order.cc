@@ -38,4 +38,16 @@ Packing Order::to_ordered(const Packing& packing) const {
   return made;
 }
 
+double total_tokens(const Instance& instance) {
+  double sum = 0.0;
+  for (const Item& item : instance.items) sum += static_cast<double>(item.tokens);
+  return sum;
+}
+
+double most_room(const Instance& instance) {
+  double most = 0.0;
+  for (const Mode& mode : instance.modes) most = std::max(most, static_cast<double>(mode.room) * instance.ranks / mode.ranks);
+  return most;
+}
+
 }  // namespace hetsp::packing

@@ -20,4 +20,9 @@ struct Order {
   [[nodiscard]] Packing to_ordered(const Packing& packing) const;
 };
 
+// Sums in floating point: whether memory suffices at all, before anything is tried.
+[[nodiscard]] double total_tokens(const Instance& instance);
+// The most tokens that all ranks can hold at once.
+[[nodiscard]] double most_room(const Instance& instance);
+
 }  // namespace hetsp::packing

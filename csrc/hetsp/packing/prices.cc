@@ -63,4 +63,27 @@ double Prices::descend(const Need& need, int rounds) {
   return most;
 }
 
+double Prices::rough_target(std::int64_t ranks) {
+  Need need(*instance_);
+  const auto refuted = [&](double target) {
+    need.set_target(target);
+    return descend(need, 3) > static_cast<double>(ranks);
+  };
+  const Mode& small = instance_->modes.front();
+  double low = 0.0;
+  for (const Item& item : instance_->items) low += small.seconds(item) * small.ranks / static_cast<double>(ranks);
+  if (low <= 0.0) return 0.0;
+  while (low > 1e-30 && !refuted(low)) low *= 0.5;
+  double high = low * 1.3;
+  while (refuted(high)) {
+    if (high > 1e30) return std::numeric_limits<double>::infinity();
+    low = high, high *= 1.3;
+  }
+  while (high > 1.01 * low) {
+    const double middle = 0.5 * (low + high);
+    (refuted(middle) ? low : high) = middle;
+  }
+  return high;
+}
+
 }  // namespace hetsp::packing

@@ -23,6 +23,9 @@ class Prices {
   // Moves time_share towards the best prices for `need` and its target. Returns the largest sum seen, in ranks; infinite where
   // an item fits nowhere.
   double descend(const Need& need, int rounds);
+  // About the least T by which fractions of the items can be packed on so many ranks, with the prices that belong to it. 0
+  // where items take no time; infinite where one fits nowhere.
+  double rough_target(std::int64_t ranks);
   [[nodiscard]] const std::vector<double>& time_share() const { return time_share_; }  // [mode]: p
 
  private:

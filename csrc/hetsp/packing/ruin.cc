@@ -12,7 +12,9 @@ constexpr double kMissing = 1.0;          // ranks of E for a rank that is missi
 constexpr std::size_t kAllGroups = 96;    // up to so many groups, all are candidates; beyond, a sample
 constexpr int kSample = 40;
 constexpr double kQuiet = 0.2, kLeastNoise = 0.02, kMostNoise = 3.0;  // steps without noise; of the mean group's ranks
-constexpr double kTogether = 0.04;
+constexpr int kTries = 8;                 // to find such a group
+constexpr double kTogether = 0.04;        // probability of a step that gathers
+
 constexpr std::int64_t kStepWork = 100;   // of a step beside its visits, in visits
 constexpr std::size_t kMostItems = 24;    // taken out at once
 constexpr double kBlinks[] = {0.02, 0.02, 0.1, 0.3};  // probability of not seeing a place, one drawn per step
@@ -79,7 +81,11 @@ void Ruin::choose_groups() {
   }
   const int groups = 2 + random_.below(3);
   for (int j = 0; j < groups && !partition_.open().empty(); ++j) {
-    const auto g = partition_.open()[random_.below(static_cast<std::int64_t>(partition_.open().size()))];
+    const auto any = [&] { return partition_.open()[random_.below(static_cast<std::int64_t>(partition_.open().size()))]; };
+    auto g = any();
+    // The first one where ranks are missing: elsewhere a step alone wins nothing.
+    for (int tries = 0; j == 0 && tries < kTries && partition_.missing(partition_.group(g).micro_batch) == 0; ++tries)
+      g = any();
     add(g);
     take_from(g);
   }

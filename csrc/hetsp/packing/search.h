@@ -8,13 +8,12 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <vector>
 
 #include "hetsp/packing/effort.h"
-#include "hetsp/packing/greedy.h"
 #include "hetsp/packing/order.h"
+#include "hetsp/packing/passes.h"
 #include "hetsp/packing/prices.h"
 #include "hetsp/packing/refine.h"
 
@@ -36,23 +35,14 @@ class Search {
   void offer(const Packing& packing);
 
  private:
-  // Greedy passes over the modes that always find a place on nodes: divisors of a node, and whole ones.
-  struct Nice {
-    Instance instance;
-    std::vector<std::int32_t> mode;  // [mode of `instance`]: mode of the given one
-    std::unique_ptr<Greedy> greedy;
-  };
   bool take(const Packing& packing);  // of order_.instance
-  bool greedy_pass(double target, const Greedy::Weights& weights, bool nice, Effort& effort);  // into attempt_
   bool greedy_round(Effort& effort, double floor);
   bool refine_round(Effort& effort, double floor);
   void by_memory(Effort& effort);
-  double rough_bound();
 
   Order order_;
   Random random_;
-  Greedy greedy_;
-  Nice nice_;
+  Passes passes_;
   Prices prices_;
   Refine refine_;
   std::vector<Packing> attempt_;
