@@ -1,7 +1,7 @@
 """Plan, shard and run training steps over sequences of wildly different lengths. See docs/architecture.md."""
 
 from . import _native as _native
-from . import errors
+from . import errors, lp
 from .attention import merge_attention, segment_attention, varlen_attention
 from .documents import FolderSource, SequenceSource, StepSequences, standard_library
 from .loss import chunked_cross_entropy, token_mean
@@ -47,6 +47,7 @@ __all__ = [
     "cost_model_from_model",
     "cost_model_on_network",
     "errors",
+    "lp",
     "merge_attention",
     "plan",
     "preset",

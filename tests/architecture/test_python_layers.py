@@ -17,6 +17,7 @@ LAYERS = {
     "attention": ("errors", "_native"),
     "planner": ("errors", "_native"),
     "simulator": ("errors", "_native", "planner"),
+    "lp": ("errors", "_native"),
     "documents": ("errors",),
     "sequence_parallel": ("errors", "_native", "attention", "planner", "documents"),
     "loss": ("errors", "planner", "sequence_parallel"),

@@ -277,10 +277,6 @@ void Dictionary::start_budget() {
   budget_end_ = now + std::min(options_.work_limit, left);
 }
 
-bool Dictionary::spent() const {
-  return work() >= budget_end_ || (options_.cancel != nullptr && options_.cancel->load(std::memory_order_relaxed));
-}
-
 // xorshift64* (Vigna 2016).
 double Dictionary::uniform() {
   random ^= random >> 12, random ^= random << 25, random ^= random >> 27;

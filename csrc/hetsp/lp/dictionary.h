@@ -72,7 +72,10 @@ class Dictionary {
 
   // --- the budget of the present solve()
   void start_budget();
-  [[nodiscard]] bool spent() const;
+  [[nodiscard]] bool spent() const { return work() >= budget_end_; }
+  [[nodiscard]] bool cancelled() const {
+    return options_.cancel != nullptr && options_.cancel->load(std::memory_order_relaxed);
+  }
   [[nodiscard]] std::int64_t work() const { return work_ + basis.work(); }
 
   std::vector<double> lower, upper, cost;  // [variables] as worked with

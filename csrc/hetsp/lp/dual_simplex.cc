@@ -22,7 +22,7 @@ class Dual {
     std::int64_t left = 20'000 + 50LL * d_.variables();
     if (d_.edge_stale) reset_edge(d_);
     while (left-- > 0) {
-      if (d_.spent()) return Outcome::spent;
+      if (d_.cancelled()) return Outcome::spent;
       if (d_.basis.due()) refresh();
       const int p = choose_leaving(d_);
       if (p < 0) {
@@ -32,6 +32,7 @@ class Dual {
         continue;
       }
       if (const auto end = step(p); end != Outcome::done) return end;
+      if (d_.spent()) return Outcome::spent;  // after one iteration at least: repeated solves get there
     }
     return Outcome::lost;
   }

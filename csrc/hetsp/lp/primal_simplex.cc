@@ -21,7 +21,7 @@ class Primal {
   Outcome run() {
     std::int64_t left = 20'000 + 50LL * d_.variables();
     while (left-- > 0) {
-      if (d_.spent()) return Outcome::spent;
+      if (d_.cancelled()) return Outcome::spent;
       if (d_.basis.due() && !refresh()) return Outcome::lost;
       const int q = choose_entering(d_);
       if (q < 0) {
@@ -31,6 +31,7 @@ class Primal {
         continue;
       }
       if (const auto end = step(q); end != Outcome::done) return end;
+      if (d_.spent()) return Outcome::spent;  // after one iteration at least: repeated solves get there
     }
     return Outcome::lost;
   }
