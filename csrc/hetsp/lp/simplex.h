@@ -2,7 +2,8 @@
 //
 // solve() starts from the present basis. A primal feasible one (after columns came, or costs changed) goes to the primal
 // method, any other to the dual one, with costs shifted where it is not dual feasible either; what was shifted or perturbed is
-// restored and the other method removes what that leaves, so that a status is about the programme as given.
+// restored and the other method removes what that leaves, so that a status is about the programme as given. docs/lp.md says
+// how.
 
 #pragma once
 
