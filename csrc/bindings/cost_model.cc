@@ -9,6 +9,7 @@
 
 #include "bindings/register.h"
 #include "hetsp/base/error.h"
+#include "hetsp/planner/offload.h"
 #include "hetsp/planner/presets.h"
 
 namespace nb = nanobind;
@@ -156,6 +157,13 @@ void register_presets(nb::module_& m) {
           "sequences", [](const Preset& preset, const std::vector<std::int64_t>& lengths) { return preset.workload(lengths); },
           "lengths"_a, "Sequences of so many tokens each, with pairs counted as the preset's cost model wants them.")
       .def("__repr__", [](const Preset& preset) { return concat("<hetsp_ext.Preset ", preset.name, ">"); });
+  m.def(
+      "choose_offload",
+      [](std::int32_t layers, double seconds, double bytes, double room, double bytes_per_second) {
+        const Offload chosen = choose_offload({layers, seconds, bytes, room, bytes_per_second});
+        return std::pair(chosen.ratio, chosen.ranks);
+      },
+      "layers"_a, "seconds"_a, "bytes"_a, "room"_a, "bytes_per_second"_a);
   m.def("preset", [](const std::string& name) { return preset(name); }, "name"_a);
   m.def("presets", &presets);
 }

@@ -24,8 +24,11 @@ using namespace simulator;
 constexpr const char* kWork[] = {"linear", "attention", "fixed"};  // in the order of the enum
 
 Routing routing_from(const std::string& name) {
-  require(name == "own-nic" || name == "all-nics", "simulate: routing \"", name, "\" is unknown; allowed: own-nic, all-nics");
-  return name == "own-nic" ? Routing::own_nic : Routing::all_nics;
+  if (name == "own-nic") return Routing::own_nic;
+  if (name == "all-nics") return Routing::all_nics;
+  require(name == "all-nics-in-turn", "simulate: routing \"", name,
+          "\" is unknown; allowed: own-nic, all-nics, all-nics-in-turn");
+  return Routing::all_nics_in_turn;
 }
 
 }  // namespace

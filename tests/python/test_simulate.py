@@ -60,7 +60,7 @@ def test_lanes_name_what_a_rank_does() -> None:
     [
         ({"plan": 7}, "plan is 7"),
         ({"cost_model": None}, "cost_model is None"),
-        ({"routing": "best"}, "routing 'best' is unknown; allowed: own-nic, all-nics"),
+        ({"routing": "best"}, "routing 'best' is unknown; allowed: own-nic, all-nics, all-nics-in-turn"),
         ({"ranks_per_node": "8"}, "ranks_per_node is '8'"),
         ({"ranks_per_node": -1}, "ranks_per_node is -1"),
     ],

@@ -2,42 +2,49 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
-#include <utility>
 
 namespace hetsp::simulator {
 
 namespace {
 
+enum class Leg { dispatch, transfer, combine };
+
 class Loads {
  public:
-  Loads(const Machine& machine, Routing routing) : machine_(machine), routing_(routing) {}
+  explicit Loads(const Machine& machine) : machine_(machine) {}
 
-  void message(int from, int to) {
-    if (machine_.node(from) == machine_.node(to)) {
-      add(machine_.rank_link(from, Machine::out), 1.0);
-      add(machine_.rank_link(to, Machine::in), 1.0);
-      return;
-    }
-    leaves_ = true;
-    if (routing_ == Routing::own_nic) {
-      add(machine_.nic_link(machine_.node(from), machine_.nic(from), Machine::out), 1.0);
-      add(machine_.nic_link(machine_.node(to), machine_.nic(to), Machine::in), 1.0);
-      return;
-    }
-    spread(from, Machine::out);
-    spread(to, Machine::in);
+  void inside(int from, int to) {
+    add(machine_.rank_link(from, Machine::out), 1.0);
+    add(machine_.rank_link(to, Machine::in), 1.0);
   }
 
-  // One part over each NIC; what does not leave over the rank's own NIC goes through the rank beside it that has the NIC.
-  void spread(int rank, Machine::Direction direction) {
+  void over_own_nics(int from, int to) {
+    leaves_ = true;
+    add(machine_.nic_link(machine_.node(from), machine_.nic(from), Machine::out), 1.0);
+    add(machine_.nic_link(machine_.node(to), machine_.nic(to), Machine::in), 1.0);
+  }
+
+  void over_all_nics(int from, int to, Leg leg) {
+    if (leg == Leg::dispatch) beside(from, Machine::out);
+    if (leg == Leg::combine) beside(to, Machine::in);
+    if (leg != Leg::transfer) return;
+    leaves_ = true;
+    for (int nic = 0; nic < machine_.nics(); ++nic) {
+      add(machine_.nic_link(machine_.node(from), nic, Machine::out), 1.0 / machine_.nics());
+      add(machine_.nic_link(machine_.node(to), nic, Machine::in), 1.0 / machine_.nics());
+    }
+  }
+
+  // What does not cross over the rank's own NIC goes through the rank beside it that has the NIC.
+  void beside(int rank, Machine::Direction direction) {
     const int node = machine_.node(rank), nics = machine_.nics();
     const auto inverse = direction == Machine::out ? Machine::in : Machine::out;
     for (int nic = 0; nic < nics; ++nic) {
-      add(machine_.nic_link(node, nic, direction), 1.0 / nics);
       if (nic == machine_.nic(rank)) continue;
-      const int proxy =
-          std::min(node * machine_.node_size() + (nic * machine_.node_size() + nics - 1) / nics, machine_.ranks - 1);
+      const int place = (nic * machine_.node_size() + nics - 1) / nics;
+      const int proxy = std::min(node * machine_.node_size() + place, machine_.ranks - 1);
       if (proxy == rank) continue;  // more NICs than ranks: several are a rank's own
       add(machine_.rank_link(rank, direction), 1.0 / nics);
       add(machine_.rank_link(proxy, inverse), 1.0 / nics);
@@ -60,26 +67,42 @@ class Loads {
 
  private:
   const Machine& machine_;
-  Routing routing_;
   bool leaves_ = false;
   std::map<int, double> loads_;
 };
 
 }  // namespace
 
-Bundle ring_hop(const Machine& machine, std::span<const int> ranks, int stride, double bytes, Routing routing) {
-  Loads loads(machine, routing);
-  for (std::size_t i = 0; i < ranks.size(); ++i) loads.message(ranks[i], ranks[(i + stride) % ranks.size()]);
-  return loads.bundle(bytes);
+std::vector<Bundle> ring_hop(const Machine& machine, std::span<const int> ranks, int stride, double bytes, Routing routing) {
+  const bool in_turn = routing == Routing::all_nics_in_turn;
+  std::vector<Bundle> result;
+  std::optional<Loads> loads(machine);
+  const auto add_leg = [&] {
+    if (!loads->empty()) result.push_back(loads->bundle(bytes));
+    loads.emplace(machine);
+  };
+  for (const Leg leg : {Leg::dispatch, Leg::transfer, Leg::combine}) {
+    for (std::size_t i = 0; i < ranks.size(); ++i) {
+      const int from = ranks[i], to = ranks[(i + stride) % ranks.size()];
+      const bool inside = machine.node(from) == machine.node(to), own = routing == Routing::own_nic;
+      if (inside && leg == Leg::transfer) loads->inside(from, to);
+      if (!inside && own && leg == Leg::transfer) loads->over_own_nics(from, to);
+      if (!inside && !own) loads->over_all_nics(from, to, leg);
+    }
+    if (in_turn) add_leg();
+  }
+  if (!in_turn) add_leg();
+  return result;
 }
 
-std::vector<Bundle> all_to_all(const Machine& machine, std::span<const int> ranks, int size, double bytes, Routing routing) {
-  Loads inside(machine, routing), outside(machine, routing);
+std::vector<Bundle> all_to_all(const Machine& machine, std::span<const int> ranks, int size, double bytes) {
+  Loads inside(machine), outside(machine);
   for (std::size_t first = 0; first < ranks.size(); first += size) {
     const auto run = ranks.subspan(first, size);
     for (const int from : run) {
       for (const int to : run) {
-        if (from != to) (machine.node(from) == machine.node(to) ? inside : outside).message(from, to);
+        if (from == to) continue;
+        machine.node(from) == machine.node(to) ? inside.inside(from, to) : outside.over_own_nics(from, to);
       }
     }
   }
@@ -90,7 +113,7 @@ std::vector<Bundle> all_to_all(const Machine& machine, std::span<const int> rank
 }
 
 Bundle all_gather(const Machine& machine, std::span<const int> ranks, double bytes) {
-  Loads loads(machine, Routing::own_nic);
+  Loads loads(machine);
   std::map<int, std::set<int>> nics;  // of each node
   for (const int rank : ranks) nics[machine.node(rank)].insert(machine.nic(rank));
   for (const int rank : ranks) {

@@ -70,9 +70,7 @@ class Lowering {
     std::iota(order.begin(), order.end(), 0);
     const auto zone = [&](int group) {
       const auto& ranks = groups[group].ranks;
-      const auto elsewhere = [&](Rank rank) {
-        return machine_.node(rank.value()) != machine_.node(ranks.front().value());
-      };
+      const auto elsewhere = [&](Rank rank) { return machine_.node(rank.value()) != machine_.node(ranks.front().value()); };
       return std::any_of(ranks.begin(), ranks.end(), elsewhere) ? 0 : ranks.size() > 1 ? 1 : 2;
     };
     std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return zone(a) < zone(b); });
@@ -160,7 +158,7 @@ class Lowering {
     const auto& shape = *cost_.shape;
     const double bytes = part.tokens / part.degree * shape.bytes * shape.head_dim * heads_each * shape.attention_layers();
     std::vector<int> sent;
-    for (auto& bundle : all_to_all(machine_, part.ranks, group.strategy.head_degree, bytes, options_.routing))
+    for (auto& bundle : all_to_all(machine_, part.ranks, group.strategy.head_degree, bytes))
       sent.push_back(send(std::move(bundle), part, starts * shape.attention_layers(), after));
     return joined(sent);
   }
@@ -195,10 +193,8 @@ class Lowering {
     int hop = after, last = after, before_last = after;  // steps done by all
     for (int step = 0; step < steps; ++step) {
       if (step > 0) {
-        const int freed = options_.overlap ? before_last : last;
-        const int arrived = next_hop(group, part, pass, hops_each, hop);
-        graph_.before(freed, arrived);
-        hop = arrived;
+        const int freed = options_.overlap ? before_last : last;  // whose block of keys the hop may overwrite
+        hop = next_hop(group, part, pass, hops_each, joined({hop, freed}));
       }
       const double share = ring ? (step == 0 ? 1.0 : hops_each) / part.rings : 1.0;
       before_last = last;
@@ -209,9 +205,11 @@ class Lowering {
 
   int next_hop(const Group& group, const Part& part, const Pass& pass, double hops, int after) {
     if (!cost_.shape) return delay(part, table_seconds(part) * hops / (part.rings - 1), after);
-    Bundle bundle =
-        ring_hop(machine_, part.ranks, group.strategy.head_degree, hops * hop_bytes(group, part, pass), options_.routing);
-    return send(std::move(bundle), part, hops * cost_.shape->attention_layers(), after);
+    for (auto& leg :
+         ring_hop(machine_, part.ranks, group.strategy.head_degree, hops * hop_bytes(group, part, pass), options_.routing)) {
+      after = send(std::move(leg), part, hops * cost_.shape->attention_layers(), after);
+    }
+    return after;
   }
 
   // A rank's next pass begins when all its groups of this one are done.

@@ -2,13 +2,17 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidArgument
-from ..planner import Plan, plan, preset, presets
-from ..simulator import figures, lanes, simulate
-from .plan import read_lengths
+from ..planner import plan, preset, presets, read_plans
+from ..simulator import ROUTINGS, figures, lanes, simulate
+from ..simulator.reproduce import NAMES, reproduce
+from ._lengths import read_lengths, tokens
+
+KINDS = ("whole", "ulysses", "ring", "gather")  # of two that cost the same, the first
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -20,18 +24,26 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     work.add_argument(
         "--plans", type=Path, metavar="FILE", help="plans to replay, one JSON object of `hetsp plan --json` a line"
     )
+    work.add_argument("--reproduce", choices=NAMES, help="a paper's published table beside the simulated one; needs no preset")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="with --reproduce: lengths_wikipedia.npz and its like")
+    parser.add_argument("--batches", type=int, default=4, metavar="N", help="with --reproduce: steps to average (default: 4)")
     parser.add_argument("--first", type=int, metavar="N", help="only the first N lengths")
-    parser.add_argument("--max-length", type=int, metavar="TOKENS", help="context of the model (default: the longest sequence)")
+    parser.add_argument(
+        "--max-length", type=tokens, metavar="TOKENS", help="context of the model, such as 384K (default: the longest sequence)"
+    )
     parser.add_argument("--strategy", default="auto", help="that plans the lengths, as in `hetsp plan`")
+    parser.add_argument("--degrees", choices=("any", "pow2"), default="pow2", help="ranks of a group")
     parser.add_argument("--synchronisation", choices=("step", "micro_batch", "layer"), default="layer", help="where ranks wait")
     parser.add_argument("--no-overlap", action="store_true", help="computation hides no hop of a ring")
     parser.add_argument("--no-contention", action="store_true", help="messages do not share links")
-    parser.add_argument("--routing", choices=("own-nic", "all-nics"), default="own-nic", help="of messages to other nodes")
+    parser.add_argument("--routing", choices=ROUTINGS, default=ROUTINGS[0], help="of a ring's messages to other nodes")
     parser.add_argument("--json", action="store_true", help="one JSON object a plan")
     parser.add_argument("--draw", type=Path, metavar="FILE", help="timeline of the first plan, .svg or .json (a Chrome trace)")
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.reproduce is not None:
+        return run_reproduction(args)
     if args.draw and args.draw.suffix not in (".svg", ".json"):
         raise InvalidArgument(f"--draw {args.draw}: must end in .svg or .json")
     if args.preset is None:
@@ -67,7 +79,13 @@ def run(args: argparse.Namespace) -> int:
 def plans_of(args: argparse.Namespace, setting: Any) -> list[Any]:
     """The plans of --plans, or the one that --strategy makes of --lengths."""
     if args.plans is not None:
-        return read_plans(args.plans)
+        try:
+            made = list(read_plans(args.plans))
+        except OSError as error:
+            raise InvalidArgument(f"--plans {args.plans} cannot be read: {error}") from None
+        if not made:
+            raise InvalidArgument(f"--plans {args.plans} holds no plan")
+        return made
     if args.lengths is None:
         raise InvalidArgument("one of --lengths and --plans is needed")
     if args.gpus is None:
@@ -85,29 +103,23 @@ def plans_of(args: argparse.Namespace, setting: Any) -> list[Any]:
             cluster,
             setting.cost_model,
             strategy=args.strategy,
+            executable=KINDS,
+            exclusive=True,
+            degrees=args.degrees,
             synchronisation=args.synchronisation,
         )
     ]
 
 
-def read_plans(path: Path) -> list[Any]:
-    """Plans from a file with a JSON object a line. Raises InvalidArgument naming the line that is none."""
-    try:
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidArgument(f"--plans {path} cannot be read: {error}") from None
-    made = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            data = json.loads(line)
-        except ValueError as error:
-            raise InvalidArgument(f"--plans {path}, line {number}: {error}") from None
-        if not isinstance(data, dict):
-            raise InvalidArgument(f"--plans {path}, line {number}: is no JSON object")
-        made.append(Plan.from_dict(data))
-    if not made:
-        raise InvalidArgument(f"--plans {path} holds no plan")
-    return made
+def run_reproduction(args: argparse.Namespace) -> int:
+    def progress(line: str) -> None:
+        if sys.stderr.isatty():
+            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+
+    report = reproduce(args.reproduce, args.data, args.batches, progress)
+    progress("")
+    print(json.dumps(report.as_dict()) if args.json else report, end="\n" if args.json else "")
+    return 0
 
 
 def table(setting: Any, made: Any, timeline: Any) -> str:

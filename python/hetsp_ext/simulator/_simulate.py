@@ -6,9 +6,9 @@ from typing import Any
 from .._native import core
 from ..errors import InvalidArgument
 
-__all__ = ["figures", "lanes", "simulate"]
+__all__ = ["ROUTINGS", "figures", "lanes", "simulate"]
 
-ROUTINGS = ("own-nic", "all-nics")
+ROUTINGS = ("own-nic", "all-nics", "all-nics-in-turn")
 
 
 def simulate(
@@ -31,7 +31,8 @@ def simulate(
         overlap: whether the next hop of a ring travels while a rank computes.
         contention: whether messages share links (max-min fair); without it each group has the machine to itself.
         packed: whether the sequences of a group travel together and pay start-ups once, or each on its own.
-        routing: "own-nic", or "all-nics": messages to another node in equal parts over all NICs of the node.
+        routing: "own-nic", or "all-nics": a ring's messages to another node go in equal parts over all NICs of the node,
+            dispatched and combined inside the nodes by a pipeline, or with "all-nics-in-turn" one leg after the other.
 
     Returns:
         A `Timeline`: `makespan`, and per rank `busy`, `communication` (that nothing hides) and `wait`, in seconds, which add up

@@ -31,7 +31,7 @@ std::vector<int> first_ranks(int count) {
 }  // namespace
 
 TEST(a_ring_over_two_nodes_leaves_each_once) {
-  const Bundle hop = ring_hop(kMachine, first_ranks(8), 1, 7.0, Routing::own_nic);
+  const Bundle hop = ring_hop(kMachine, first_ranks(8), 1, 7.0, Routing::own_nic).front();
   CHECK_EQ(hop.bytes, 7.0);
   CHECK_EQ(hop.start_seconds, 0.5);
   CHECK_EQ(weight(hop, kMachine.rank_link(0, Machine::out)), 1.0);
@@ -41,11 +41,13 @@ TEST(a_ring_over_two_nodes_leaves_each_once) {
   CHECK_EQ(weight(hop, kMachine.nic_link(1, 1, Machine::out)), 1.0);
   CHECK_EQ(weight(hop, kMachine.nic_link(0, 0, Machine::in)), 1.0);
   CHECK_EQ(weight(hop, kMachine.nic_link(0, 0, Machine::out)), 0.0);
-  CHECK_EQ(ring_hop(kMachine, first_ranks(4), 1, 7.0, Routing::own_nic).start_seconds, 0.25);
+  CHECK_EQ(ring_hop(kMachine, first_ranks(4), 1, 7.0, Routing::own_nic).front().start_seconds, 0.25);
 }
 
 TEST(routed_messages_take_every_nic_and_the_links_to_it) {
-  const Bundle hop = ring_hop(kMachine, std::vector<int>{3, 4}, 1, 8.0, Routing::all_nics);
+  const auto hops = ring_hop(kMachine, std::vector<int>{3, 4}, 1, 8.0, Routing::all_nics);
+  CHECK_EQ(hops.size(), std::size_t{1});
+  const Bundle& hop = hops.front();
   for (const int nic : {0, 1}) {
     CHECK_EQ(weight(hop, kMachine.nic_link(0, nic, Machine::out)), 0.5);
     CHECK_EQ(weight(hop, kMachine.nic_link(1, nic, Machine::in)), 0.5);
@@ -55,6 +57,21 @@ TEST(routed_messages_take_every_nic_and_the_links_to_it) {
   CHECK_EQ(weight(hop, kMachine.rank_link(0, Machine::in)), 0.5);
   CHECK_EQ(weight(hop, kMachine.rank_link(6, Machine::out)), 0.5);
   CHECK_EQ(weight(hop, kMachine.rank_link(4, Machine::in)), 0.5);
+}
+
+TEST(legs_in_turn_are_the_pipeline_taken_apart) {
+  const std::vector<int> ranks = first_ranks(8);
+  const Bundle whole = ring_hop(kMachine, ranks, 1, 8.0, Routing::all_nics).front();
+  const auto legs = ring_hop(kMachine, ranks, 1, 8.0, Routing::all_nics_in_turn);
+  CHECK_EQ(legs.size(), std::size_t{3});
+  for (int resource = 0; resource < kMachine.resources(); ++resource) {
+    double total = 0.0;
+    for (const auto& leg : legs) total += weight(leg, resource);
+    CHECK_NEAR(total, weight(whole, resource), 1e-12);
+  }
+  CHECK_EQ(legs[0].start_seconds, 0.25);
+  CHECK_EQ(legs[1].start_seconds, 0.5);
+  CHECK_EQ(ring_hop(kMachine, first_ranks(4), 1, 8.0, Routing::all_nics_in_turn).size(), std::size_t{1});
 }
 
 TEST(all_to_all_counts_every_pair) {
@@ -76,7 +93,7 @@ TEST(all_to_all_counts_every_pair) {
         expected[inside ? kMachine.rank_link(to, Machine::in) : kMachine.nic_link(to / 4, to % 4 / 2, Machine::in)] += 1;
       }
     }
-    const auto bundles = all_to_all(kMachine, ranks, size, 3.0, Routing::own_nic);
+    const auto bundles = all_to_all(kMachine, ranks, size, 3.0);
     CHECK(bundles.size() <= 2);
     for (int resource = 0; resource < kMachine.resources(); ++resource) {
       double got = 0.0;
