@@ -7,13 +7,14 @@
 #include <limits>
 #include <utility>
 
-#include "hetsp/base/ceil_div.h"
 #include "hetsp/base/error.h"
 #include "hetsp/packing/area_bound.h"
 #include "hetsp/packing/item_types.h"
+#include "hetsp/planner/pack_step.h"
 #include "hetsp/planner/plan_check.h"
 #include "hetsp/planner/strategies/bytescale.h"
 #include "hetsp/planner/strategies/dhp.h"
+#include "hetsp/planner/strategies/flexsp.h"
 #include "hetsp/planner/strategies/homogeneous.h"
 #include "hetsp/planner/strategies/megatron.h"
 #include "hetsp/planner/strategies/zeppelin.h"
@@ -29,22 +30,24 @@ double since(Clock::time_point start) { return std::chrono::duration<double>(Clo
 struct NamedDraft {
   const char* name;
   Draft (*make)(const Task&);
-  bool cheap;  // beside the search of `auto`, which then tries it, too
+  std::size_t most =
+      std::numeric_limits<std::size_t>::max();  // sequences up to which it is cheap, so that `auto` tries it, too
 };
 
 constexpr std::array kDrafts = {
-    NamedDraft{"static", draft_static, true},
-    NamedDraft{"data-parallel", draft_data_parallel, true},
-    NamedDraft{"adaptive", draft_adaptive, true},
-    NamedDraft{"te-cp", draft_te_cp, true},
-    NamedDraft{"llama-cp", draft_llama_cp, true},
-    NamedDraft{"megatron-static", draft_megatron_static, true},
-    NamedDraft{"megatron-dynamic", draft_megatron_dynamic, true},
-    NamedDraft{"dhp", draft_dhp, true},
-    NamedDraft{"bytescale-naive", draft_bytescale_naive, true},
-    NamedDraft{"bytescale", draft_bytescale_dp, true},
-    NamedDraft{"bytescale-pp", draft_bytescale_pp, true},
-    NamedDraft{"zeppelin", draft_zeppelin, true},
+    NamedDraft{"static", draft_static},
+    NamedDraft{"data-parallel", draft_data_parallel},
+    NamedDraft{"adaptive", draft_adaptive},
+    NamedDraft{"te-cp", draft_te_cp},
+    NamedDraft{"llama-cp", draft_llama_cp},
+    NamedDraft{"megatron-static", draft_megatron_static},
+    NamedDraft{"megatron-dynamic", draft_megatron_dynamic},
+    NamedDraft{"dhp", draft_dhp},
+    NamedDraft{"flexsp", draft_flexsp, 64},
+    NamedDraft{"bytescale-naive", draft_bytescale_naive},
+    NamedDraft{"bytescale", draft_bytescale_dp},
+    NamedDraft{"bytescale-pp", draft_bytescale_pp},
+    NamedDraft{"zeppelin", draft_zeppelin},
 };
 
 // Zeppelin's zones share ranks unless the caller wants disjoint groups; all others run one group of a rank at a time.
@@ -59,7 +62,7 @@ Plan price(const Task& task, Draft draft, bool shared = false) {
   return plan;
 }
 
-// The bound in shares, in proportion to each micro-batch's own area bound: so they sum to the plan's.
+// The bound in shares that sum to it, in proportion to each micro-batch's own area bound.
 void share_bound(Plan& plan, const Task& task) {
   std::vector<Modes::Mode> used;
   double sum = 0.0;
@@ -69,7 +72,7 @@ void share_bound(Plan& plan, const Task& task) {
       for (const SequenceIndex s : group.sequences) sequences.push_back(plan.sequences[s.value()]);
     const auto instance = task.modes.instance(sequences, used);
     const double own = packing::AreaBound(instance, packing::make_types(instance.items)).makespan();
-    micro_batch.lower_bound = own + task.cost.micro_batch_seconds;
+    micro_batch.lower_bound = std::isfinite(own) ? own + task.cost.micro_batch_seconds : micro_batch.makespan;  // offloaded
     sum += micro_batch.lower_bound;
   }
   for (MicroBatch& micro_batch : plan.micro_batches) micro_batch.lower_bound *= sum > 0.0 ? plan.lower_bound / sum : 0.0;
@@ -86,6 +89,27 @@ void require_count(const Plan& plan, const Task& task) {
                               " micro-batches for ", total_tokens(task.sequences), " tokens on ", task.cluster.ranks,
                               " ranks with room for ", task.cluster.tokens_per_rank, " tokens each; ",
                               task.options.micro_batches, " were asked for"));
+}
+
+// The search's plan, or a strategy's where that is better.
+Plan best_plan(const Task& task) {
+  Packed packed = pack_step(task);
+  Plan plan = price(task, std::move(packed.draft));
+  plan.lower_bound = packed.lower_bound;
+  plan.first_incumbent_seconds = packed.first_seconds;
+  plan.status = packed.status;
+  for (const auto& candidate : kDrafts) {
+    if (task.sequences.size() > candidate.most) continue;
+    try {
+      Plan other = price(task, candidate.make(task));
+      if (other.makespan >= plan.makespan || too_many(other, task)) continue;
+      plan.micro_batches = std::move(other.micro_batches);
+      predict(plan, task.cost, task.cluster.ranks_per_node);
+    } catch (const PlanInfeasible&) {  // a strategy that cannot serve this step is no candidate
+    } catch (const InvalidArgument&) {
+    }
+  }
+  return plan;
 }
 
 }  // namespace
@@ -105,48 +129,11 @@ Draft make_draft(std::string_view strategy, const Task& task) {
   throw BrokenInvariant(concat("strategy \"", strategy, "\" makes no draft"));
 }
 
-double area_bound(const Task& task) {
-  std::vector<Modes::Mode> used;
-  auto instance = task.modes.instance(task.sequences, used);
-  // With host memory a group may hold more tokens: at most as if all that may leave had left.
-  const double kept = 1.0 - task.cluster.host.offloadable();
-  const auto widened = [&](std::int64_t room) {
-    return static_cast<std::int64_t>(std::ceil(static_cast<double>(room) / kept));
-  };
-  if (kept < 1.0)
-    for (auto& mode : instance.modes) mode.room = widened(mode.room);
-  const std::int64_t room = widened(task.cluster.tokens_per_rank) * task.cluster.ranks;
-  const auto micro_batches = std::max<std::int64_t>(1, ceil_div(total_tokens(task.sequences), room));
-  return packing::AreaBound(instance, packing::make_types(instance.items)).makespan() +
-         task.cost.micro_batch_seconds * static_cast<double>(micro_batches);
-}
-
 Plan make_exclusive_plan(const Task& task) {
   const auto start = Clock::now();
-  const bool is_auto = task.options.strategy == "auto";
   Plan plan;
-  if (is_auto) {
-    plan.makespan = std::numeric_limits<double>::infinity();
-    plan.lower_bound = area_bound(task);
-    for (const auto& candidate : kDrafts) {
-      if (!candidate.cheap) continue;
-      // A strategy that cannot serve this step is no candidate.
-      try {
-        Plan other = price(task, candidate.make(task));
-        if (other.makespan >= plan.makespan || too_many(other, task)) continue;
-        other.lower_bound = plan.lower_bound;
-        other.first_incumbent_seconds = plan.first_incumbent_seconds;
-        other.status = plan.status;
-        plan = std::move(other);
-        if (plan.first_incumbent_seconds == 0.0) plan.first_incumbent_seconds = since(start);
-      } catch (const PlanInfeasible&) {
-      } catch (const InvalidArgument&) {
-      }
-    }
-    if (plan.micro_batches.empty())
-      throw PlanInfeasible(concat("plan: no strategy finds room for ", task.sequences.size(), " sequences in ",
-                                  task.options.micro_batches, " micro-batches of ", task.cluster.ranks, " ranks with room for ",
-                                  task.cluster.tokens_per_rank, " tokens each"));
+  if (task.options.strategy == "auto") {
+    plan = best_plan(task);
   } else {
     plan = price(task, make_draft(task.options.strategy, task), shares_ranks(task.options.strategy, task));
     plan.lower_bound = area_bound(task);

@@ -15,13 +15,9 @@ namespace hetsp::planner {
 // That strategy's draft; its header in strategies/ has the definition and its source.
 [[nodiscard]] Draft make_draft(std::string_view strategy, const Task& task);
 
-// Rank-seconds that the sequences take at least, over N: see exclusive_bound. Holds for any plan, ranks in several groups and
-// waits of any kind included. Seconds of the whole step.
-[[nodiscard]] double area_bound(const Task& task);
-
-// The plan of options.strategy in the exclusive problem, checked and priced, with its bound, each micro-batch's share of the
-// bound, and how it was found. `auto` is the best of
-// all strategies that are cheap.
+// The plan of options.strategy, checked and priced, with its bound, each micro-batch's share of the bound, and how it was
+// found. `auto` is the best of pack_step (pack_step.h) and of every strategy that is cheap beside it. Plans are exclusive, but
+// for zeppelin's where options.exclusive is not set.
 [[nodiscard]] Plan make_exclusive_plan(const Task& task);
 
 }  // namespace hetsp::planner

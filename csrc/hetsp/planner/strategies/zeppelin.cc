@@ -1,6 +1,7 @@
 #include "hetsp/planner/strategies/zeppelin.h"
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 #include <optional>
 
@@ -148,6 +149,22 @@ class Partition {
   std::vector<Part> nodes_;
 };
 
+// Rings of the same ranks as one group: they run as one batch of packed sequences.
+std::vector<DraftGroup> join_equal(std::vector<DraftGroup> groups) {
+  std::map<std::vector<std::int32_t>, std::size_t> known;
+  std::vector<DraftGroup> joined;
+  for (DraftGroup& group : groups) {
+    const auto [place, fresh] = known.emplace(group.ranks, joined.size());
+    if (fresh) {
+      joined.push_back(std::move(group));
+      continue;
+    }
+    auto& sequences = joined[place->second].sequences;
+    sequences.insert(sequences.end(), group.sequences.begin(), group.sequences.end());
+  }
+  return joined;
+}
+
 // Longest first, each to the micro-batch with the fewest tokens.
 std::vector<std::vector<int>> deal(const Task& task, int count) {
   std::vector<std::vector<int>> chunks(count);
@@ -173,7 +190,7 @@ Draft draft_zeppelin(const Task& task) {
     for (const auto& chunk : deal(task, count)) {
       auto groups = partition.run(chunk);
       if (!(fits = groups.has_value())) break;
-      draft.micro_batches.push_back(std::move(*groups));
+      draft.micro_batches.push_back(join_equal(std::move(*groups)));
     }
     if (fits) return draft;
   }

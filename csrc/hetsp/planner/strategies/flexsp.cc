@@ -1,0 +1,157 @@
+#include "hetsp/planner/strategies/flexsp.h"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+
+#include "hetsp/base/error.h"
+#include "hetsp/packing/area_bound.h"
+#include "hetsp/packing/item_types.h"
+#include "hetsp/packing/search.h"
+
+namespace hetsp::planner {
+
+namespace {
+
+constexpr int kOptions = 5;                    // counts of micro-batches
+constexpr std::size_t kBuckets = 16;
+constexpr std::int64_t kWork = 2000;  // of the search for one micro-batch, per sequence
+
+// One row of the programme: next[i] = min over j < i of last[j] + waste of the bucket (j, i].
+class BucketRow {
+ public:
+  BucketRow(const std::vector<std::int64_t>& lengths, const std::vector<std::int64_t>& sums,
+            const std::vector<std::int64_t>& last)
+      : next(last.size(), kNone), from(last.size(), 0), lengths_(lengths), sums_(sums), last_(last) {
+    solve(1, last.size(), 0, last.size() - 1);
+  }
+  static constexpr std::int64_t kNone = std::numeric_limits<std::int64_t>::max() / 4;
+  std::vector<std::int64_t> next;
+  std::vector<std::size_t> from;
+
+ private:
+  // Rows [begin, end), whose best j lies in [low, high].
+  void solve(std::size_t begin, std::size_t end, std::size_t low, std::size_t high) {
+    if (begin >= end) return;
+    const std::size_t i = begin + (end - begin) / 2;
+    for (std::size_t j = low; j <= std::min(high, i - 1); ++j) {
+      const std::int64_t waste = lengths_[i - 1] * static_cast<std::int64_t>(i - j) - (sums_[i] - sums_[j]);
+      if (last_[j] + waste < next[i]) next[i] = last_[j] + waste, from[i] = j;
+    }
+    solve(begin, i, low, from[i]);
+    solve(i + 1, end, from[i], high);
+  }
+  const std::vector<std::int64_t>&lengths_, &sums_, &last_;
+};
+
+// The chunk's groups by search, lengths rounded up to their bucket; false where the search finds no room.
+bool solve_chunk(const Task& task, const std::vector<Modes::Mode>& used, packing::Instance instance,
+                 const std::vector<int>& chunk, std::vector<DraftGroup>& groups) {
+  std::vector<int> rising(chunk.rbegin(), chunk.rend());
+  std::vector<std::int64_t> lengths;
+  for (const int s : rising) lengths.push_back(task.sequences[s].tokens);
+  instance.items.clear();
+  std::size_t begin = 0;
+  for (const std::size_t end : bucket_ends(lengths, task.cluster.ranks * task.cluster.tokens_per_rank)) {
+    const Sequence& longest_of_bucket = task.sequences[rising[end - 1]];
+    for (; begin < end; ++begin)
+      instance.items.push_back({longest_of_bucket.tokens, static_cast<double>(longest_of_bucket.visible_pairs)});
+  }
+  packing::Search search(instance, task.options.seed);
+  if (!search.first()) return false;
+  packing::Effort effort(kWork * static_cast<std::int64_t>(chunk.size()), 0.0, task.options.cancel);
+  search.improve(effort, packing::AreaBound(instance, packing::make_types(instance.items)).makespan() * (1.0 + 1e-6));
+  for (const auto& bin : search.best().bins) {
+    auto& group = groups.emplace_back(DraftGroup{.kind = used[bin.mode].kind, .degree = used[bin.mode].degree});
+    for (const auto i : bin.items) group.sequences.push_back(rising[i]);
+  }
+  return true;
+}
+
+// Idle ranks join the smallest groups, which double, while a doubled group is allowed and no slower.
+void use_all_ranks(const Task& task, std::vector<DraftGroup>& groups) {
+  std::int64_t idle = task.cluster.ranks;
+  for (const auto& group : groups) idle -= group.degree;
+  for (bool grown = true; grown && idle > 0;) {
+    grown = false;
+    std::stable_sort(groups.begin(), groups.end(), [](const auto& a, const auto& b) { return a.degree < b.degree; });
+    for (DraftGroup& group : groups) {
+      DraftGroup wider = group;
+      wider.degree *= 2;
+      if (group.degree > idle || task.modes.find(wider.kind, wider.degree) == nullptr) continue;
+      if (group_seconds(task, wider) > slowest_seconds(task, groups)) continue;
+      idle -= group.degree;
+      group = std::move(wider);
+      grown = true;
+      break;
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<std::size_t> bucket_ends(const std::vector<std::int64_t>& lengths, std::int64_t room) {
+  const std::size_t count = lengths.size();
+  std::vector<std::int64_t> sums(count + 1, 0);
+  std::partial_sum(lengths.begin(), lengths.end(), sums.begin() + 1);
+  std::vector<std::int64_t> least(count + 1, BucketRow::kNone);
+  least[0] = 0;
+  std::vector<std::vector<std::size_t>> from;
+  for (std::size_t buckets = 1; buckets <= count; ++buckets) {
+    BucketRow row(lengths, sums, least);
+    least = std::move(row.next);
+    from.push_back(std::move(row.from));
+    const bool enough = sums[count] + least[count] <= (sums[count] + room) / 2 || least[count] == 0;
+    if (buckets >= std::min(kBuckets, count) && enough) break;
+  }
+  std::vector<std::size_t> ends;
+  std::size_t end = count;
+  for (auto row = from.rbegin(); row != from.rend() && end > 0; ++row) {
+    ends.push_back(end);
+    end = (*row)[end];
+  }
+  std::reverse(ends.begin(), ends.end());
+  return ends;
+}
+
+Draft draft_flexsp(const Task& task) {
+  std::vector<Modes::Mode> all, used;
+  const auto whole = task.modes.instance(task.sequences, all);
+  packing::Instance instance = whole;
+  instance.modes.clear();
+  for (std::size_t m = 0; m < all.size(); ++m) {
+    const int degree = all[m].degree;
+    const bool wanted = (degree & (degree - 1)) == 0 && (degree > 1 || task.cluster.ranks == 1);
+    if (wanted) instance.modes.push_back(whole.modes[m]), used.push_back(all[m]);
+  }
+  require(!used.empty(),
+          "plan: strategy \"flexsp\" needs groups of a power of two ranks from 2 on, which the executable kinds, "
+          "the degrees or the model exclude");
+  const auto order = by_falling_tokens(task.sequences);
+  const int asked = task.options.micro_batches;
+  const int most = asked > 0 ? asked : static_cast<int>(order.size());
+  Draft best;
+  double best_seconds = std::numeric_limits<double>::infinity();
+  int tried = 0;
+  for (int count = asked > 0 ? asked : least_micro_batches(task); count <= most && tried < kOptions; ++count) {
+    Draft draft;
+    double seconds = 0.0;
+    bool fits = true;
+    for (const auto& chunk : cut_into_chunks(task.sequences, order, count)) {
+      auto& groups = draft.micro_batches.emplace_back();
+      fits = solve_chunk(task, used, instance, chunk, groups);
+      if (!fits) break;
+      use_all_ranks(task, groups);
+      seconds += slowest_seconds(task, groups) + task.cost.micro_batch_seconds;
+    }
+    tried += fits || tried > 0;  // counted from the first that fits
+    if (fits && seconds < best_seconds) best_seconds = seconds, best = std::move(draft);
+  }
+  if (best.micro_batches.empty())
+    throw PlanInfeasible(concat("plan: strategy \"flexsp\" finds no room for ", order.size(), " sequences in ", most,
+                                " micro-batches of ", task.cluster.ranks, " ranks with room for ", task.cluster.tokens_per_rank,
+                                " tokens each"));
+  return best;
+}
+
+}  // namespace hetsp::planner
