@@ -41,13 +41,13 @@ constexpr std::array kDrafts = {
     NamedDraft{"te-cp", draft_te_cp},
     NamedDraft{"llama-cp", draft_llama_cp},
     NamedDraft{"megatron-static", draft_megatron_static},
-    NamedDraft{"megatron-dynamic", draft_megatron_dynamic},
-    NamedDraft{"dhp", draft_dhp},
+    NamedDraft{"megatron-dynamic", draft_megatron_dynamic, 4096},
+    NamedDraft{"dhp", draft_dhp, 4096},
     NamedDraft{"flexsp", draft_flexsp, 64},
-    NamedDraft{"bytescale-naive", draft_bytescale_naive},
-    NamedDraft{"bytescale", draft_bytescale_dp},
-    NamedDraft{"bytescale-pp", draft_bytescale_pp},
-    NamedDraft{"zeppelin", draft_zeppelin},
+    NamedDraft{"bytescale-naive", draft_bytescale_naive, 4096},
+    NamedDraft{"bytescale", draft_bytescale_dp, 4096},
+    NamedDraft{"bytescale-pp", draft_bytescale_pp, 4096},
+    NamedDraft{"zeppelin", draft_zeppelin, 4096},
 };
 
 // Zeppelin's zones share ranks unless the caller wants disjoint groups; all others run one group of a rank at a time.

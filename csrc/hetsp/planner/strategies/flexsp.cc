@@ -16,6 +16,7 @@ namespace {
 constexpr int kOptions = 5;                    // counts of micro-batches
 constexpr std::size_t kBuckets = 16;
 constexpr std::int64_t kWork = 2000;  // of the search for one micro-batch, per sequence
+constexpr std::size_t kSequences = 2000;  // from which on it grows no more
 
 // One row of the programme: next[i] = min over j < i of last[j] + waste of the bucket (j, i].
 class BucketRow {
@@ -59,7 +60,7 @@ bool solve_chunk(const Task& task, const std::vector<Modes::Mode>& used, packing
   }
   packing::Search search(instance, task.options.seed);
   if (!search.first()) return false;
-  packing::Effort effort(kWork * static_cast<std::int64_t>(chunk.size()), 0.0, task.options.cancel);
+  packing::Effort effort(kWork * static_cast<std::int64_t>(std::min(chunk.size(), kSequences)), 0.0, task.options.cancel);
   search.improve(effort, packing::AreaBound(instance, packing::make_types(instance.items)).makespan() * (1.0 + 1e-6));
   for (const auto& bin : search.best().bins) {
     auto& group = groups.emplace_back(DraftGroup{.kind = used[bin.mode].kind, .degree = used[bin.mode].degree});

@@ -22,11 +22,12 @@ struct Part {
   std::vector<std::int32_t> ranks{};
 };
 
-// Thresholds to try: the room of one part, then every shorter length, then what spreads the longest over all parts.
+// Thresholds to try: the room of one part, then shorter lengths, each at least 5 % below the last, then what spreads the
+// longest over all parts.
 std::vector<std::int64_t> thresholds(const Task& task, const std::vector<int>& chunk, std::int64_t room, std::size_t parts) {
   std::vector<std::int64_t> list{room};
   for (const int s : chunk)
-    if (const auto tokens = task.sequences[s].tokens; tokens < list.back() && tokens > 0) list.push_back(tokens);
+    if (const auto tokens = task.sequences[s].tokens; 20 * tokens < 19 * list.back() && tokens > 0) list.push_back(tokens);
   if (!chunk.empty()) list.push_back(ceil_div(task.sequences[chunk.front()].tokens, static_cast<std::int64_t>(parts)));
   return list;
 }

@@ -9,7 +9,7 @@ namespace hetsp::planner {
 //
 //   nodes  By falling length: a sequence of at least s1 tokens is cut evenly over the k = ceil(s / s1) least loaded nodes, all
 //          ranks of each, the others go whole to the least loaded node with room. If one finds none, s1 falls to the next
-//          length and all start again. Loads are quadratic costs, s1 starts at a node's room.
+//          length that is 5 % shorter and all start again. Loads are quadratic costs, s1 starts at a node's room.
 //   ranks  Inside each node the same over its ranks, next to what inter-node rings have put there; s2 starts at a rank's room.
 //
 // The paper's pseudo-code could not be read: this is its prose, with k rounded up to what the degrees allow. Where a rank may
