@@ -9,7 +9,7 @@ import pytest
 import hetsp_ext as hetsp
 from hetsp_ext.cli import main
 from hetsp_ext.errors import InvalidArgument
-from hetsp_ext.simulator.reproduce import NAMES, Cell, Report, byted, flexsp, hdp, lengths, published, reproduce
+from hetsp_ext.simulator.reproduce import NAMES, Cell, Report, byted, flexsp, hdp, lengths, published, reproduce, zones
 
 SETTING = hetsp.preset("bytescale-7b")
 
@@ -57,6 +57,23 @@ def test_every_rung_holds_every_sequence_within_memory(seed: int) -> None:
     naive, balanced = (hetsp.simulate(plan, work) for plan in plans[1:])
     assert balanced.makespan <= naive.makespan
     assert sum(balanced.busy) == pytest.approx(sum(naive.busy))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_zones_cut_what_is_long_and_fit(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    drawn = generator.lognormal(6.0, 1.2, 60).astype(int).clip(1, 30000).tolist()
+    sequences = SETTING.sequences(drawn)
+    for room in (max(drawn), 1 + sum(drawn) // 12):
+        plan = zones.zones_plan(drawn, sequences, 16, 4, room, s1=20000.0, s0=3000.0)
+        plan.check(hetsp.Cluster(16, room + 2 * len(drawn)))
+        degree = {i: len(group.ranks) for group in plan.micro_batches[0].groups for i in group.sequences}
+        for i, length in enumerate(drawn):
+            assert degree[i] > 1 or length < 3000
+            if degree[i] > 4:
+                assert degree[i] % 4 == 0, "whole nodes"
+    few = zones.zones_plan([100, 200, 50], SETTING.sequences([100, 200, 50]), 16, 4, 1000, 20000.0, 3000.0)
+    assert few.one_line() == "3x1"
 
 
 def test_lengths_are_files_or_named_stand_ins(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ namespace hetsp::simulator {
 namespace {
 
 using planner::Group;
-using planner::MicroBatch;
 using planner::Plan;
 
 constexpr int kMostSteps = 64;  // of a ring: its time is off by at most one step, 1/64

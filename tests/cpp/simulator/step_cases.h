@@ -24,7 +24,7 @@ inline Network small_network(double start = 0.0, int nics = 0) {
   return {.intra_node = {1e6, start}, .inter_node = {1e5, start}, .nics_per_node = nics};
 }
 
-inline Group group_of(int first, int count, Strategy kind, std::vector<int> sequences) {
+inline Group group_of(int first, int count, Strategy kind, const std::vector<int>& sequences) {
   Group group{.sequences = {}, .ranks = {}, .strategy = kind, .cut = count > 1 ? Cut::zigzag : Cut::whole};
   for (int rank = first; rank < first + count; ++rank) group.ranks.emplace_back(rank);
   for (const int sequence : sequences) group.sequences.emplace_back(sequence);

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...planner import Plan
 
-__all__ = ["Unit", "balanced_plan", "naive_plan", "static_plan", "units_of"]
+__all__ = ["Unit", "balanced_plan", "naive_plan", "plan_of", "ranks_by_memory", "static_plan", "units_of"]
 
 
 @dataclass
@@ -49,7 +49,7 @@ def static_plan(lengths: list[int], sequences: Iterable[Any], ranks: int, ring: 
         [(range(at * ring, (at + 1) * ring), pack) for at, pack in enumerate(packs[first : first + rings])]
         for first in range(0, len(packs), rings)
     ]
-    return _plan(sequences, micro_batches, ranks, "static")
+    return plan_of(sequences, micro_batches, ranks, "static")
 
 
 def naive_plan(units: list[Unit], sequences: Iterable[Any], ranks: int) -> Any:
@@ -62,7 +62,7 @@ def naive_plan(units: list[Unit], sequences: Iterable[Any], ranks: int) -> Any:
             used = 0
         micro_batches[-1].append((range(used, used + unit.ranks), unit.sequences))
         used += unit.ranks
-    return _plan(sequences, micro_batches, ranks, "naive-hdp")
+    return plan_of(sequences, micro_batches, ranks, "naive-hdp")
 
 
 def balanced_plan(units: list[Unit], sequences: list[Any], cost_model: Any, ranks: int) -> Any:
@@ -81,10 +81,11 @@ def balanced_plan(units: list[Unit], sequences: list[Any], cost_model: Any, rank
         micro_batches[level].append((sorted(chosen), units[at].sequences))
         for rank in chosen:
             busy[rank], depth[rank] = begin + seconds[at], level + 1
-    return _plan(sequences, micro_batches, ranks, "balanced-hdp")
+    return plan_of(sequences, micro_batches, ranks, "balanced-hdp")
 
 
-def _plan(sequences: Iterable[Any], micro_batches: Any, ranks: int, strategy: str) -> Any:
+def plan_of(sequences: Iterable[Any], micro_batches: Any, ranks: int, strategy: str) -> Any:
+    """The plan whose micro-batches are lists of (ranks, sequence numbers): rings in zigzag cut, replicated parameters."""
     return Plan.from_dict(
         {
             "version": 1,
