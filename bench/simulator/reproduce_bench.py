@@ -24,7 +24,8 @@ def main() -> None:
         print(report)
         reports.append(report.as_dict())
     if args.out is not None:
-        command = ["python", "-m", "bench.simulator.reproduce_bench", *sys.argv[1:]]
+        given = ["DIR" if value == str(args.data) else value for value in sys.argv[1:]]  # the folder is the reader's own
+        command = ["python", "-m", "bench.simulator.reproduce_bench", *given]
         date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
         record = {"date": date, "command": shlex.join(command), "machine": machine, "reports": reports}
         args.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
