@@ -181,6 +181,8 @@ bool BatchSearch::greedy_round(Count& count, Effort& effort) {
   const auto reaches = [&](double total) {
     std::vector<double> targets;
     for (const double x : shape) targets.push_back(x * total / sum);
+    // Items that take no time leave proportions without a meaning.
+    if (!std::all_of(targets.begin(), targets.end(), [](double T) { return T > 0.0 && std::isfinite(T); })) return false;
     return count.passes->pack(targets, weights, nice, random_, effort, attempt_);
   };
   if (!(high > 0.0) || !reaches(high)) return false;

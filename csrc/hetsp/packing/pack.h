@@ -22,7 +22,7 @@ struct Certified {
 // into no group, where all items together are more than the ranks hold, or where no packing was found.
 [[nodiscard]] Certified pack(const Instance& instance, const Limits& limits = {});
 
-// The PlanInfeasible facts of pack(): each item alone, and all together.
-void require_room(const Instance& instance);
+// The PlanInfeasible facts of pack(): each item alone, and all together in at most so many micro-batches (0: any number).
+void require_room(const Instance& instance, int micro_batches = 1);
 
 }  // namespace hetsp::packing

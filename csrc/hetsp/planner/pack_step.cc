@@ -1,28 +1,27 @@
 #include "hetsp/planner/pack_step.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <numeric>
 
 #include "hetsp/base/ceil_div.h"
-#include "hetsp/base/error.h"
 #include "hetsp/packing/area_bound.h"
-#include "hetsp/packing/batch_search.h"
 #include "hetsp/packing/item_types.h"
 #include "hetsp/packing/pack.h"
+#include "hetsp/packing/pack_batch.h"
 #include "hetsp/planner/workload.h"
 
 namespace hetsp::planner {
 
 namespace {
 
-// Work of the search for a whole step, unless the options say otherwise: about 0.2 s for 512 sequences on a core of 2017, and
-// no more than three times that for any number.
-constexpr std::int64_t kWork = 500'000, kWorkPerSequence = 5'000, kSequences = 2'000;
-
-using Clock = std::chrono::steady_clock;
-double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+packing::Limits limits_of(const PlanOptions& options) {
+  return {.work = options.work_limit,
+          .seconds = options.time_limit,
+          .seed = options.seed,
+          .target_gap = options.target_gap,
+          .cancel = options.cancel};
+}
 
 std::vector<DraftGroup> groups_of(const packing::Packing& packing, const std::vector<Modes::Mode>& modes,
                                   const std::vector<int>& chunk) {
@@ -56,14 +55,9 @@ namespace {
 
 // All sequences in one micro-batch.
 Packed pack_one(const Task& task) {
-  const PlanOptions& options = task.options;
   std::vector<Modes::Mode> used;
   const auto instance = task.modes.instance(task.sequences, used);
-  const auto certified = packing::pack(instance, {.work = options.work_limit,
-                                                  .seconds = options.time_limit,
-                                                  .seed = options.seed,
-                                                  .target_gap = options.target_gap,
-                                                  .cancel = options.cancel});
+  const auto certified = packing::pack(instance, limits_of(task.options));
   std::vector<int> all(task.sequences.size());
   std::iota(all.begin(), all.end(), 0);
   Packed packed;
@@ -78,29 +72,17 @@ Packed pack_one(const Task& task) {
 
 Packed pack_step(const Task& task) {
   if (task.options.micro_batches == 1) return pack_one(task);
-  const auto start = Clock::now();
-  const PlanOptions& options = task.options;
   std::vector<Modes::Mode> used;
   const auto instance = task.modes.instance(task.sequences, used);
-  packing::BatchSearch search(instance, task.cost.micro_batch_seconds, options.micro_batches, options.seed);
-  if (!search.first())
-    throw PlanInfeasible(concat("plan: no packing of ", task.sequences.size(), " sequences, ", total_tokens(task.sequences),
-                                " tokens, into ", options.micro_batches, " micro-batches of ", task.cluster.ranks,
-                                " ranks with room for ", task.cluster.tokens_per_rank, " tokens each was found"));
-  Packed packed;
-  packed.first_seconds = since(start);
-  packed.lower_bound = area_bound(task);
-  const std::int64_t work = options.work_limit > 0
-                                ? options.work_limit
-                                : kWork + kWorkPerSequence * std::min<std::int64_t>(std::ssize(instance.items), kSequences);
-  packing::Effort effort(work, options.time_limit > 0.0 ? std::max(1e-3, options.time_limit - packed.first_seconds) : 0.0,
-                         options.cancel);
-  const double near = packed.lower_bound * (1.0 + std::max(1e-6, options.target_gap));
-  if (search.seconds() > near) search.improve(effort, near);
+  const auto certified =
+      packing::pack_batch(instance, task.cost.micro_batch_seconds, task.options.micro_batches, limits_of(task.options));
   std::vector<int> all(task.sequences.size());
   std::iota(all.begin(), all.end(), 0);
-  for (const auto& packing : search.best()) packed.draft.micro_batches.push_back(groups_of(packing, used, all));
-  packed.status = search.seconds() <= near ? "target" : "limit";
+  Packed packed;
+  for (const auto& packing : certified.micro_batches) packed.draft.micro_batches.push_back(groups_of(packing, used, all));
+  packed.lower_bound = certified.lower_bound;
+  packed.first_seconds = certified.first_seconds;
+  packed.status = certified.status;
   return packed;
 }
 

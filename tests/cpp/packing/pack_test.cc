@@ -62,7 +62,8 @@ TEST(corners) {
   CHECK(nothing.packing.makespan == 0.0);
   CHECK_THROWS(PlanInfeasible, "sequence 1 has 201 tokens; the largest group holds 200",
                pack({2, 0, {one, two}, {{1, 0.0}, {201, 0.0}}}));
-  CHECK_THROWS(PlanInfeasible, "2 ranks hold at most 200", pack({2, 0, {one, two}, {{90, 0.0}, {90, 0.0}, {90, 0.0}}}));
+  CHECK_THROWS(PlanInfeasible, "2 ranks hold at most 200 in 1 micro-batch",
+               pack({2, 0, {one, two}, {{90, 0.0}, {90, 0.0}, {90, 0.0}}}));
   const auto full = pack({2, 0, {one, two}, {{60, 0.0}, {40, 0.0}, {70, 0.0}, {30, 0.0}}});  // memory exactly full
   CHECK_NEAR(full.packing.makespan, 100.0, 1e-9);
   std::vector<Item> equal(100'000, Item{3, 9.0});

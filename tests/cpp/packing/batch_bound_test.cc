@@ -1,0 +1,41 @@
+#include "hetsp/packing/batch_bound.h"
+
+#include <cmath>
+#include <string>
+
+#include "packing/brute_force_batch.h"
+#include "packing/random_instance.h"
+#include "support/check.h"
+
+using namespace hetsp::packing;
+
+TEST(never_above_the_cheapest_batch) {
+  int solved = 0, near = 0;
+  double sum = 0.0;
+  for (unsigned seed = 0; seed < 300; ++seed) {
+    check::context() = "seed " + std::to_string(seed);
+    const Instance instance = random_instance(seed, 5);
+    const double fixed = seed % 3 == 0 ? 0.0 : 0.7 * (seed % 5);
+    const int most = seed % 4 == 0 ? 2 : 0;
+    const double best = brute_force_batch(instance, fixed, most);
+    if (std::isinf(best) || instance.items.empty()) continue;
+    const int parts = 1 + static_cast<int>(seed % 2);
+    BatchBound bound(instance, fixed, most, std::vector<double>(parts, std::max(0.0, best * 1.2 / parts - fixed)));
+    double last = bound.lower();
+    CHECK(last <= best * (1 + 1e-9));
+    for (int slice = 0; slice < 60 && !bound.done(); ++slice) {
+      Effort effort(30'000);
+      bound.advance(effort, best * 1.2 + parts * fixed, 0.0);
+      CHECK(bound.lower() >= last && bound.lower() <= best * (1 + 1e-9));
+      last = bound.lower();
+    }
+    ++solved;
+    near += best <= 0.0 || last >= 0.9 * best;
+    sum += best > 0.0 ? last / best : 1.0;
+  }
+  CHECK(solved > 150);
+  CHECK(near > solved / 2);
+  CHECK(sum > 0.8 * solved);
+}
+
+TEST_MAIN()
