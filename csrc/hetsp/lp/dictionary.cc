@@ -134,14 +134,6 @@ double Dictionary::infeasibility(int v) const {
   return 0.0;
 }
 
-double Dictionary::attraction(int v) const {
-  const double d = reduced[v];
-  if (place[v] == Place::basic || lower[v] == upper[v] || std::abs(d) <= dual_tolerance(v)) return 0.0;
-  if (place[v] == Place::lower) return std::max(-d, 0.0);
-  if (place[v] == Place::upper) return std::max(d, 0.0);
-  return std::abs(d);
-}
-
 bool Dictionary::primal_feasible() const {
   for (int p = 0; p < basis.size(); ++p)
     if (infeasibility(basis.variable(p)) != 0.0) return false;
@@ -227,21 +219,34 @@ void Dictionary::btran_unit(int p, SparseVector& rho) const {
 
 void Dictionary::compute_row(const SparseVector& rho, SparseVector& alpha) const {
   alpha.reset(variables());
-  const auto add = [&](std::int32_t v, double a) {
-    if (place[v] == Place::basic) return;
-    alpha.value[v] += a;
-    if (marked_[v]) return;
-    marked_[v] = 1;
-    alpha.index.push_back(v);
-  };
+  // A few rows: list what they touch. Many: add densely and list afterwards, which spares a test per entry.
+  const bool few = rho.index.size() * 8 < static_cast<std::size_t>(rows());
   for (const std::int32_t i : rho.index) {
     const double r = rho.value[i];
     const auto row = rows_[i];
-    for (const Entry& e : row) add(e.index, r * e.value);
-    add(row_variable[i], -r);
+    for (const Entry& e : row) {
+      alpha.value[e.index] += r * e.value;
+      if (!few || marked_[e.index]) continue;
+      marked_[e.index] = 1;
+      alpha.index.push_back(e.index);
+    }
+    alpha.value[row_variable[i]] = -r;
+    if (few) alpha.index.push_back(row_variable[i]);
     work_ += static_cast<std::int64_t>(row.size()) + 1;
   }
-  for (const std::int32_t v : alpha.index) marked_[v] = 0;
+  const auto keep = [&](std::int32_t v) {
+    if (place[v] != Place::basic) return true;
+    alpha.value[v] = 0.0;
+    return false;
+  };
+  if (few) {
+    for (const std::int32_t v : alpha.index) marked_[v] = 0;
+    std::erase_if(alpha.index, [&](std::int32_t v) { return !keep(v); });
+    return;
+  }
+  for (std::int32_t v = 0; v < variables(); ++v)
+    if (alpha.value[v] != 0.0 && keep(v)) alpha.index.push_back(v);
+  work_ += variables();
 }
 
 int Dictionary::excludes_zero(const SparseVector& rho) const {

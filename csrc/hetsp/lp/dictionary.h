@@ -53,7 +53,11 @@ class Dictionary {
   // How far a basic variable lies outside: below its lower bound < 0, above its upper bound > 0, within tolerance 0.
   [[nodiscard]] double infeasibility(int v) const;
   // How much the objective falls per unit of the best allowed move of a nonbasic variable; within tolerance 0.
-  [[nodiscard]] double attraction(int v) const;
+  [[nodiscard]] double attraction(int v) const {
+    const double d = reduced[v];
+    if (std::abs(d) <= dual_least_[v] || place[v] == Place::basic || lower[v] == upper[v]) return 0.0;
+    return place[v] == Place::free ? std::abs(d) : std::max(place[v] == Place::lower ? -d : d, 0.0);
+  }
   [[nodiscard]] bool primal_feasible() const;
   [[nodiscard]] bool dual_feasible() const;
 
