@@ -2,6 +2,7 @@
 #include "hetsp/planner/remap.h"
 
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include "bindings/register.h"

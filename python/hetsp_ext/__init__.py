@@ -20,6 +20,7 @@ from .planner import (
     preset,
     presets,
     read_plans,
+    remap,
     write_plans,
 )
 from .sequence_parallel import Shard, ShardLayout, TraceEvent, agree, sequence_parallel_attention, shard
@@ -53,6 +54,7 @@ __all__ = [
     "preset",
     "presets",
     "read_plans",
+    "remap",
     "segment_attention",
     "sequence_parallel_attention",
     "shard",

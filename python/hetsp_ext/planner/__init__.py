@@ -5,6 +5,7 @@ from ._ahead import PlanAhead
 from ._plan import default_cost_model, plan
 from ._presets import cost_model_on_network, preset, presets
 from ._record import plan_record, read_plans, write_plans
+from ._remap import remap
 
 Cancellation = core.Cancellation
 Cluster = core.Cluster
@@ -15,6 +16,7 @@ ModelShape = core.ModelShape
 Network = core.Network
 Plan = core.Plan
 Preset = core.Preset
+Remap = core.Remap
 Sequence = core.Sequence
 cost_model_from_model = core.cost_model_from_model
 strategy_names = core.strategy_names
@@ -31,6 +33,7 @@ __all__ = [
     "Plan",
     "PlanAhead",
     "Preset",
+    "Remap",
     "Sequence",
     "cost_model_from_model",
     "cost_model_on_network",
@@ -40,6 +43,7 @@ __all__ = [
     "preset",
     "presets",
     "read_plans",
+    "remap",
     "strategy_names",
     "visible_pairs",
     "write_plans",
