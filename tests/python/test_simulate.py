@@ -4,11 +4,13 @@ import itertools
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import hetsp_ext as hetsp
 from hetsp_ext.cli import main
 from hetsp_ext.errors import InvalidArgument
+from hetsp_ext.planner import strategy_names
 from hetsp_ext.simulator import figures, lanes
 
 SETTING = hetsp.preset("zeppelin-a-3b")
@@ -32,6 +34,28 @@ def test_every_second_of_every_rank_is_accounted_for() -> None:
     shares = figures(timeline)
     assert shares["busy"] + shares["communication"] + shares["wait"] == pytest.approx(1.0)
     assert timeline.network_bytes > 0
+
+
+@pytest.mark.parametrize("strategy", strategy_names())
+@pytest.mark.parametrize("name", ["zeppelin-a-3b", "flexsp-7b"])
+def test_what_the_planner_assumes_gives_its_prediction(name: str, strategy: str) -> None:
+    """Whatever strategy made the groups, and wherever they lie: two computations of one number, written apart."""
+    setting = hetsp.preset(name)
+    longest = 6000 if strategy == "data-parallel" else 24000  # whole sequences must fit on a rank
+    lengths = np.random.default_rng(1).lognormal(np.log(2500), 1.4, 60).astype(int).clip(1, longest).tolist()
+    plan = hetsp.plan(
+        setting.sequences(lengths),
+        setting.cluster(64, 65536),
+        setting.cost_model,
+        strategy,
+        executable=("whole", "ulysses", "ring", "gather"),
+        exclusive=True,
+        degrees="pow2",
+        synchronisation="layer",
+        work_limit=1000,
+    )
+    assumed = hetsp.simulate(plan, setting.cost_model, ranks_per_node=8, overlap=False, contention=False, packed=False)
+    assert assumed.makespan == pytest.approx(plan.makespan, rel=1e-9)
 
 
 def test_overlap_and_contention_act() -> None:
