@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <queue>
 
@@ -14,11 +15,12 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kTolerance = 1e-9;
-constexpr double kRatios[] = {1.05, 1.02, 1.008};  // of neighbouring levels, one grid after the other
+constexpr double kRatios[] = {1.03, 1.01};  // of neighbouring levels, one grid after the other
 constexpr std::size_t kRows = 40;             // the newest ones stay
 constexpr std::int64_t kRough = 1'500, kFinest = 30'000;  // visits of an item by one pricing
 constexpr int kNodes = 600;                   // of the branch and bound
 constexpr int kFew = 120;                     // types
+constexpr int kFewMicroBatches = 3;           // that are enumerated
 
 double width_for(const std::vector<Item>& items) {
   for (const double width : {0.0, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08})
@@ -91,6 +93,9 @@ bool BatchBound::earn(Row& row, const std::vector<int>& exact, Effort& effort) {
       return false;
     }
   }
+  // More time never earns less, so a bound at a longer makespan holds at a shorter one.
+  for (std::size_t g = level_.size() - 1; g-- > 0;)
+    row.per_microbatch[g] = std::min(row.per_microbatch[g], row.per_microbatch[g + 1]);
   return true;
 }
 
@@ -107,12 +112,68 @@ bool BatchBound::refute(const std::vector<int>& y, Effort& effort, bool* refuted
   return true;
 }
 
-// The integer programme: its value or, where the branch and bound was cut off, a bound of it; y of the best solution found.
+// The integer programme for at most three micro-batches, by trying all levels but the last, which the rows then determine.
+// Returns the least cost that is below `best`, with its y, else `best`.
+double BatchBound::enumerate(int micro_batches, double best, std::vector<int>& y, Effort& effort) const {
+  const int levels = static_cast<int>(level_.size());
+  std::vector<double> have(rows_.size(), 0.0);
+  std::vector<int> chosen;
+  const auto cost = [&](int g) { return (g > 0 ? level_[g - 1] : 0.0) + fixed_; };
+  // Levels fall from one micro-batch to the next; `top` is the highest that the next may have.
+  const std::function<void(int, int, double)> extend = [&](int left, int top, double sum) {
+    if (left == 1) {
+      int g = 0;
+      for (std::size_t r = 0; r < rows_.size(); ++r) {
+        const auto& earned = rows_[r].per_microbatch;
+        const double missing = rows_[r].need * (1.0 - kTolerance) - have[r];
+        g = std::max(g, static_cast<int>(std::lower_bound(earned.begin(), earned.end(), missing) - earned.begin()));
+      }
+      if (chosen.empty())
+        while (g <= top && level_[g] < longest_ * (1.0 - kTolerance)) ++g;
+      effort.spend(static_cast<std::int64_t>(rows_.size()));
+      if (g > top || sum + cost(g) >= best) return;
+      best = sum + cost(g);
+      y.assign(levels, 0);
+      for (const int other : chosen) ++y[other];
+      ++y[g];
+      return;
+    }
+    for (int g = top; g >= 0 && !effort.spent(); --g) {
+      if (chosen.empty() && level_[g] < longest_ * (1.0 - kTolerance)) break;
+      if (sum + cost(g) + (left - 1) * fixed_ >= best) continue;
+      for (std::size_t r = 0; r < rows_.size(); ++r) have[r] += rows_[r].per_microbatch[g];
+      chosen.push_back(g);
+      extend(left - 1, g, sum + cost(g));
+      chosen.pop_back();
+      for (std::size_t r = 0; r < rows_.size(); ++r) have[r] -= rows_[r].per_microbatch[g];
+    }
+  };
+  extend(micro_batches, levels - 1, 0.0);
+  return best;
+}
+
+// The integer programme, for counts up to kFew by enumeration, for more by branch and bound.
 double BatchBound::choose(std::vector<int>& y, Effort& effort) const {
+  y.clear();
+  double best = kInfinity;
+  for (int k = fewest_; k <= std::min(kFewMicroBatches, most_); ++k) best = enumerate(k, best, y, effort);
+  const int more = std::max(fewest_, kFewMicroBatches + 1);
+  // So many cost their fixed seconds, the area and at least the longest item.
+  if (more > most_ || more * fixed_ + std::max(area_ / ranks_, longest_) * (1.0 - kTolerance) >= best) return best;
+  std::vector<int> other;
+  const double value = branch_and_bound(more, other, effort);
+  if (value >= best) return best;
+  y = other;
+  return value;
+}
+
+// The integer programme for at least `fewest` micro-batches: its value or, where the branch and bound was cut off, a bound of
+// it; y of the best solution found.
+double BatchBound::branch_and_bound(int fewest, std::vector<int>& y, Effort& effort) const {
   const int levels = static_cast<int>(level_.size());
   lp::Model model;
   for (std::size_t r = 0; r < rows_.size(); ++r) model.add_row(rows_[r].need > 0.0 ? 1.0 - kTolerance : 0.0, lp::kInfinity);
-  model.add_row(fewest_, most_);
+  model.add_row(fewest, most_);
   model.add_row(1.0, lp::kInfinity);
   std::vector<lp::Entry> entries;
   for (int g = 0; g < levels; ++g) {
@@ -191,8 +252,8 @@ void BatchBound::advance(Effort& effort, double upper, double gap) {
       continue;
     }
     const double value = choose(y, effort);
+    if (effort.spent()) return;  // what was not tried might be cheaper
     lower_ = std::max(lower_, std::min(value * (1.0 - kTolerance), upper_));
-    if (effort.spent()) return;
     if (y.empty() || !refute(y, effort, &refuted)) {
       done_ |= y.empty();
       return;

@@ -23,8 +23,9 @@ namespace hetsp::packing {
 //                                                  as many micro-batches as memory asks for, one that is long enough for the
 //                                                  longest.
 //
-// It is solved by branch and bound; BatchLp then says whether micro-batches of its makespans can hold the items, or gives the
-// pi that proves they cannot, which becomes a row (Benders, Numer. Math. 4, 1962). Where they can, levels are made finer.
+// It is solved by enumeration for up to three micro-batches, else by branch and bound; BatchLp then says whether micro-batches
+// of its makespans can hold the items, or gives the pi that proves they cannot, which becomes a row (Benders, Numer. Math. 4,
+// 1962). Where they can, levels are made finer.
 class BatchBound {
  public:
   // micro_batches: at most so many, or 0. makespans: of the micro-batches of some plan, without the fixed seconds: its
@@ -47,6 +48,8 @@ class BatchBound {
   bool refute(const std::vector<int>& y, Effort& effort, bool* refuted);
   bool earn(Row& row, const std::vector<int>& exact, Effort& effort);
   double choose(std::vector<int>& y, Effort& effort) const;
+  double enumerate(int micro_batches, double best, std::vector<int>& y, Effort& effort) const;
+  double branch_and_bound(int fewest, std::vector<int>& y, Effort& effort) const;
 
   double ranks_, fixed_, upper_;
   int fewest_ = 1, most_;  // micro-batches

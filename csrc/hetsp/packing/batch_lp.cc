@@ -11,7 +11,7 @@ namespace {
 constexpr double kTolerance = 1e-9;        // relative: what rounding may have added to a bound
 constexpr double kWorthwhile = 1e-5;       // relative: a column that saves less is not looked for
 constexpr std::int64_t kCoarsest = 1'500;  // visits of an item that pricing begins with
-constexpr std::size_t kPerMode = 4;        // fills of one pricing that become columns, the best ones
+constexpr std::size_t kPerMode = 2;        // fills of one pricing that become columns, the best ones
 
 // Rows, and the columns that are no groups: sigma and the borrowing between neighbouring levels.
 lp::Model frame(const std::vector<std::int32_t>& count, int levels) {
@@ -38,14 +38,26 @@ BatchLp::BatchLp(const Instance& instance, std::vector<Item> items, std::vector<
       ranks_(instance.ranks),
       lp_(frame(count_, static_cast<int>(levels_.size()))),
       mixture_(modes_.size(), 0.5) {
-  // Each type alone in each mode, as often as it fits: whatever y is, some choice of columns covers everything.
+  // Each type alone, as often as it fits, in the modes that need the fewest ranks for an item by some level: whatever y is,
+  // some choice of columns covers everything.
   for (std::int32_t i = 0; i < static_cast<std::int32_t>(items_.size()); ++i) {
     shortest_.push_back(std::numeric_limits<double>::infinity());
-    for (std::size_t k = 0; k < modes_.size(); ++k) {
-      const double one = modes_[k].seconds(items_[i]);
-      if (items_[i].tokens > modes_[k].room || one > levels_.back() * (1.0 + 1e-12)) continue;
-      shortest_.back() = std::min(shortest_.back(), one);
-      add_column(static_cast<std::int32_t>(k), {{i, 1}});
+    std::int32_t last = -1;
+    for (const double T : levels_) {
+      double least = std::numeric_limits<double>::infinity();
+      std::int32_t mode = -1, often = 1;
+      for (std::size_t k = 0; k < modes_.size(); ++k) {
+        const double one = modes_[k].seconds(items_[i]);
+        if (items_[i].tokens > modes_[k].room || one > T * (1.0 + 1e-12)) continue;
+        shortest_.back() = std::min(shortest_.back(), one);
+        double times = std::max(1, count_[i]);
+        if (one * times > T) times = std::max(1.0, std::floor(T / one));
+        if (items_[i].tokens > 0) times = std::min(times, static_cast<double>(modes_[k].room / items_[i].tokens));
+        if (modes_[k].ranks / times < least)
+          least = modes_[k].ranks / times, mode = static_cast<std::int32_t>(k), often = static_cast<std::int32_t>(times);
+      }
+      if (mode >= 0 && mode != last) add_column(mode, {{i, often}});
+      if (mode >= 0) last = mode;
     }
   }
 }

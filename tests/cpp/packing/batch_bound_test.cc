@@ -23,8 +23,8 @@ TEST(never_above_the_cheapest_batch) {
     BatchBound bound(instance, fixed, most, std::vector<double>(parts, std::max(0.0, best * 1.2 / parts - fixed)));
     double last = bound.lower();
     CHECK(last <= best * (1 + 1e-9));
-    for (int slice = 0; slice < 60 && !bound.done(); ++slice) {
-      Effort effort(30'000);
+    for (int slice = 0; slice < 20 && !bound.done(); ++slice) {
+      Effort effort(300'000);
       bound.advance(effort, best * 1.2 + parts * fixed, 0.0);
       CHECK(bound.lower() >= last && bound.lower() <= best * (1 + 1e-9));
       last = bound.lower();
