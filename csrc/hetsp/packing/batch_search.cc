@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "hetsp/base/error.h"
 #include "hetsp/packing/search.h"
@@ -14,11 +15,12 @@ namespace {
 constexpr int kCounts = 5;         // counts of micro-batches that are tried, from the least that memory allows
 constexpr int kMostCounts = 1024;  // until one is feasible
 constexpr int kGreedyRounds = 40;  // of a count before its local search begins
+constexpr double kNear = 1.08;  // of the best: a count that is worse after a few rounds waits
 constexpr int kGreedyPerRefine = 10;
 constexpr std::int64_t kStartWork = 20'000;  // per micro-batch: Search on a part of the sorted cut
 constexpr double kHot = 0.015;               // of the mean group's ranks: the first temperature
 constexpr double kMostCut = 0.05, kLeastCut = 1e-4;
-constexpr std::int64_t kLeastSteps = 500, kMostSteps = 50'000;
+constexpr std::int64_t kLeastSteps = 150, kMostSteps = 50'000;
 }  // namespace
 
 BatchSearch::BatchSearch(const Instance& instance, double fixed_seconds, int micro_batches, std::uint64_t seed)
@@ -173,7 +175,7 @@ bool BatchSearch::greedy_round(Count& count, Effort& effort) {
   Greedy::Weights weights;
   weights.time_share = prices_.time_share();
   if (again && random_.chance(0.7))
-    weights = count.weights;
+    weights = random_.chance(0.5) ? count.weights : count.weights.near(random_);
   else if (count.greedy_rounds > 0)
     weights = Greedy::Weights::draw(random_, order_.instance, prices_.time_share());
   const bool nice = count.passes->has_nice() && count.greedy_rounds % 2 == 0;
@@ -198,8 +200,8 @@ bool BatchSearch::greedy_round(Count& count, Effort& effort) {
       low = middle;
     }
   }
-  count.weights = weights;
-  count.shape = shape;
+  count.weights = std::move(weights);
+  count.shape = std::move(shape);
   return better;
 }
 
@@ -262,8 +264,10 @@ bool BatchSearch::refine_round(Count& count, Effort& effort, double stop_at) {
 
 // The count to work on: mostly the best, now and then another, the rarer the worse it stands.
 BatchSearch::Count& BatchSearch::choose() {
-  for (Count& count : counts_)
-    if (count.found && count.greedy_rounds < kGreedyRounds) return count;
+  for (const int rounds : {kGreedyRounds / 4, kGreedyRounds})
+    for (Count& count : counts_)
+      if (count.found && count.greedy_rounds < rounds && (rounds < kGreedyRounds || count.seconds < kNear * best_seconds_))
+        return count;
   Count* chosen = nullptr;
   double best = std::numeric_limits<double>::infinity();
   for (Count& count : counts_) {
@@ -287,8 +291,9 @@ bool BatchSearch::improve(Effort& effort, double stop_at) {
     while (!effort.spent() && best_seconds_ > stop_at) {
       Count& count = choose();
       effort.spend(1);
-      for (int j = 0; j < (count.greedy_rounds < kGreedyRounds ? 1 : kGreedyPerRefine); ++j) greedy_round(count, effort);
-      if (count.greedy_rounds >= kGreedyRounds) refine_round(count, effort, stop_at);
+      const bool early = count.greedy_rounds < kGreedyRounds;
+      for (int j = 0; j < (early ? 1 : kGreedyPerRefine); ++j) greedy_round(count, effort);
+      if (!early) refine_round(count, effort, stop_at);
     }
   return best_seconds_ < before;
 }

@@ -21,7 +21,8 @@ class Effort {
   // Counts `work`; true while there is some left. The clock is read once per kGrain units.
   bool spend(std::int64_t work) {
     left_ -= work;
-    if ((since_look_ += work) >= kGrain) look();
+    since_look_ += work;
+    if (since_look_ >= kGrain) look();
     return left_ > 0 && !stopped_;
   }
   [[nodiscard]] bool spent() const { return left_ <= 0 || stopped_; }

@@ -41,6 +41,18 @@ Greedy::Weights Greedy::Weights::draw(Random& random, const Instance& instance, 
   return w;
 }
 
+Greedy::Weights Greedy::Weights::near(Random& random) const {
+  Weights w = *this;
+  for (double* x : {&w.slack, &w.extra, &w.tokens, &w.open, &w.waste})
+    if (random.chance(0.5)) *x *= random.between(0.5, 2.0);
+  if (w.per_mode.empty()) w.per_mode.assign(w.time_share.size(), 1.0);
+  for (double& x : w.per_mode)
+    if (random.chance(0.3)) x *= random.between(0.8, 1.25);
+  for (double& p : w.time_share)
+    if (random.chance(0.2)) p = std::clamp(p + 0.3 * (random.uniform() - 0.5), 0.0, 1.0);
+  return w;
+}
+
 double Greedy::time(const Kind& kind, const Item& item) const {
   const Mode& mode = instance_->modes[kind.mode];
   if (timeless_[kind.micro_batch])

@@ -28,6 +28,7 @@ class Greedy {
     bool largest = false;  // open the largest mode: where memory alone decides
     std::vector<double> time_share;  // [mode]: Prices
     std::vector<double> per_mode;  // [mode]: factors of cost
+    [[nodiscard]] Weights near(Random& random) const;  // the same, a little changed
     static Weights draw(Random& random, const Instance& instance, const std::vector<double>& time_share);
   };
   // targets: [micro-batch], seconds, may be infinite. True: `bins` holds all items.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "hetsp/base/error.h"
 
@@ -10,7 +11,10 @@ namespace hetsp::packing {
 
 namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-constexpr int kGreedyRounds = 10;             // before the local search begins
+constexpr int kGreedyRounds = 10, kManyGreedyRounds = 40;  // before the local search begins
+constexpr int kGreedyPerRefine = 2;
+constexpr std::int64_t kManyBins = 100;
+constexpr std::int64_t kHope = 16;  // ranks / kHope may be missing at first
 constexpr std::int64_t kMemoryWork = 200'000, kMemoryWorkPerItem = 50'000, kMostMemoryWork = 40'000'000;
 constexpr double kHot = 0.015;  // of the mean group's ranks: the first temperature
 constexpr double kMostCut = 0.1, kLeastCut = 2e-4;
@@ -22,6 +26,7 @@ Search::Search(const Instance& instance, std::uint64_t seed)
       passes_(order_.instance, 1),
       prices_(order_.instance),
       refine_(order_.instance, 1, random_.next()),
+      need_(order_.instance),
       steps_(std::clamp<std::int64_t>(4 * static_cast<std::int64_t>(instance.items.size()), 200, 4000)) {}
 
 bool Search::take(const Packing& packing) {
@@ -80,7 +85,12 @@ bool Search::greedy_round(Effort& effort, double floor) {
   const double before = best_.makespan;
   Greedy::Weights weights;
   weights.time_share = prices_.time_share();
-  if (greedy_rounds_++ > 0) weights = Greedy::Weights::draw(random_, order_.instance, prices_.time_share());
+  if (greedy_rounds_++ > 0) {
+    if (!weights_.time_share.empty() && random_.chance(0.5))
+      weights = weights_.near(random_);
+    else
+      weights = Greedy::Weights::draw(random_, order_.instance, prices_.time_share());
+  }
   const bool nice = passes_.has_nice() && greedy_rounds_ % 2 == 0;
   double low = std::max(floor, bound_), high = best_.makespan * (1.0 - 1e-4);
   if (high <= low) return false;
@@ -97,13 +107,35 @@ bool Search::greedy_round(Effort& effort, double floor) {
       low = middle;
     }
   }
+  weights_ = std::move(weights);
   return best_.makespan < before;
+}
+
+double Search::lower_target(double floor) {
+  std::vector<Sums> sums(best_.bins.size());
+  std::int32_t largest = 0;
+  for (std::size_t b = 0; b < sums.size(); ++b) {
+    for (const auto i : best_.bins[b].items) sums[b].add(order_.instance.items[i]);
+    largest = std::max(largest, order_.instance.modes[best_.bins[b].mode].ranks);
+  }
+  const std::int64_t hope = order_.instance.ranks + std::max<std::int64_t>(largest, order_.instance.ranks / kHope);
+  for (;; cut_ *= 0.5) {
+    const double target = std::max(floor, best_.makespan * (1.0 - cut_));
+    if (cut_ <= kLeastCut || target == floor) return target;
+    need_.set_target(target);
+    std::int64_t ranks = 0;
+    for (const Sums& set : sums) {
+      const auto size = need_.least(set);
+      ranks += size < need_.sizes() ? need_.ranks(size) : 2 * largest;
+    }
+    if (ranks <= hope) return target;
+  }
 }
 
 bool Search::refine_round(Effort& effort, double floor) {
   const bool from_best = fresh_ || random_.chance(0.5);
   if (fresh_) refine_.start({best_}), fresh_ = false;
-  const double target = std::max(floor, best_.makespan * (1.0 - cut_));
+  const double target = lower_target(floor);
   const double hot = kHot * order_.instance.ranks / static_cast<double>(best_.bins.size());
   if (refine_.reach({target}, {steps_, hot, 0.1 * hot}, from_best, effort)) {
     const bool better = take(refine_.best()[0]);
@@ -111,6 +143,7 @@ bool Search::refine_round(Effort& effort, double floor) {
     cut_ = std::min(kMostCut, cut_ * 1.5);
     return better;
   }
+  if (effort.spent()) return false;  // no verdict on this target
   if (cut_ > kLeastCut) {
     cut_ = std::max(kLeastCut, cut_ * 0.5);
   } else {
@@ -124,13 +157,11 @@ bool Search::improve(Effort& effort, double stop_at) {
   if (!first()) return false;
   const double before = best_.makespan;
   while (!effort.spent() && best_.makespan > stop_at && best_.makespan > 0.0) {
-    if (greedy_rounds_ < kGreedyRounds) {
-      greedy_round(effort, stop_at);
-      effort.spend(1);
-    } else {
-      refine_round(effort, stop_at);
-      effort.spend(1);
-    }
+    effort.spend(1);
+    greedy_round(effort, stop_at);
+    // Where items are many, passes keep finding better packings; where they are few, local search finds all there is.
+    const std::int64_t passes = static_cast<std::int64_t>(best_.bins.size()) < kManyBins ? kGreedyRounds : kManyGreedyRounds;
+    if (greedy_rounds_ >= passes && greedy_rounds_ % kGreedyPerRefine == 0 && !effort.spent()) refine_round(effort, stop_at);
   }
   return best_.makespan < before;
 }

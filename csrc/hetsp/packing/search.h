@@ -38,6 +38,8 @@ class Search {
   bool take(const Packing& packing);  // of order_.instance
   bool greedy_round(Effort& effort, double floor);
   bool refine_round(Effort& effort, double floor);
+  // A target below the best that costs no more ranks than local search can hope to win back.
+  double lower_target(double floor);
   void by_memory(Effort& effort);
 
   Order order_;
@@ -49,7 +51,9 @@ class Search {
   double bound_ = 0.0;  // seconds: an estimate, where targets start
   bool found_ = false, fresh_ = false;  // fresh_: refine_ has not seen best_
   Packing best_, best_original_;
+  Need need_;  // scratch of lower_target
   int greedy_rounds_ = 0;
+  Greedy::Weights weights_;  // of the best greedy round
   double cut_ = 0.02;       // of the makespan: how far below the best the next target lies
   std::int64_t steps_ = 0;  // of the next refine_round
 };
