@@ -43,7 +43,7 @@ constexpr std::array kDrafts = {
     NamedDraft{"megatron-static", draft_megatron_static},
     NamedDraft{"megatron-dynamic", draft_megatron_dynamic, 4096},
     NamedDraft{"dhp", draft_dhp, 4096},
-    NamedDraft{"flexsp", draft_flexsp, 64},
+    NamedDraft{"flexsp", draft_flexsp, 1024},
     NamedDraft{"bytescale-naive", draft_bytescale_naive, 4096},
     NamedDraft{"bytescale", draft_bytescale_dp, 4096},
     NamedDraft{"bytescale-pp", draft_bytescale_pp, 4096},
@@ -100,6 +100,8 @@ Plan best_plan(const Task& task) {
   plan.status = packed.status;
   for (const auto& candidate : kDrafts) {
     if (task.sequences.size() > candidate.most) continue;
+    // Its search takes as long as ours: a caller in a hurry goes without.
+    if (candidate.make == draft_flexsp && task.options.time_limit > 0.0) continue;
     try {
       Plan other = price(task, candidate.make(task));
       if (other.makespan >= plan.makespan || too_many(other, task)) continue;

@@ -15,7 +15,7 @@ namespace {
 
 constexpr int kOptions = 5;                    // counts of micro-batches
 constexpr std::size_t kBuckets = 16;
-constexpr std::int64_t kWork = 2000;  // of the search for one micro-batch, per sequence
+constexpr std::int64_t kWork = 1000;  // of the search for one micro-batch, per sequence
 constexpr std::size_t kSequences = 2000;  // from which on it grows no more
 
 // One row of the programme: next[i] = min over j < i of last[j] + waste of the bucket (j, i].
