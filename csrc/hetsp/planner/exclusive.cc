@@ -95,7 +95,7 @@ void require_count(const Plan& plan, const Task& task) {
 Plan best_plan(const Task& task) {
   Packed packed = pack_step(task);
   Plan plan = price(task, std::move(packed.draft));
-  plan.lower_bound = packed.lower_bound;
+  plan.lower_bound = std::max(packed.lower_bound, area_bound(task));  // the packing's own was cut off by its limits
   plan.first_incumbent_seconds = packed.first_seconds;
   plan.status = packed.status;
   for (const auto& candidate : kDrafts) {
