@@ -2,10 +2,11 @@
 
     python -m bench.planner.gap_bench --instances FILE [--batches FOLDER] [--out FILE]
 
-FILE is JSON, {"instances": [{"name", "kind": "micro_batch" | "batch", "N", "capacity", "model", "lengths"}, ...]}: N ranks, room for
-`capacity` tokens on each, model a preset whose cost is used, kind `micro_batch` for all lengths in one. FOLDER holds
-lengths_wikipedia.npz: 40 batches of 512 documents up to 384K tokens are planned as well. Time limits are 0.05 s at 64 ranks, 0.3 s
-at 1024 and 1 s above for a micro-batch, 0.5 s for a whole batch. Printed: makespan, bound, gap, seconds to the first plan; medians last.
+FILE is JSON, {"instances": [{"name", "kind": "micro_batch" | "batch", "N", "capacity", "model", "lengths"}, ...]}: N ranks,
+room for `capacity` tokens on each, model a preset whose cost is used, kind `micro_batch` for all lengths in one. FOLDER holds
+lengths_wikipedia.npz: 40 batches of 512 documents up to 384K tokens are planned as well. Time limits are 0.05 s at 64 ranks,
+0.3 s at 1024 and 1 s above for a micro-batch, 0.5 s for a whole batch. Printed: makespan, bound, gap, seconds to the first
+plan; medians last.
 """
 
 import argparse
@@ -98,7 +99,12 @@ def main() -> int:
         print(f"{name}: {len(gaps)} instances, gap median {100 * statistics.median(gaps):.2f} %, worst {100 * max(gaps):.2f} %")
     if args.out:
         when = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        record = {"machine": describe_machine(), "date": when, "command": " ".join(["python -m bench.planner.gap_bench", *sys.argv[1:]]), "rows": rows}
+        record = {
+            "machine": describe_machine(),
+            "date": when,
+            "command": " ".join(["python -m bench.planner.gap_bench", *sys.argv[1:]]),
+            "rows": rows,
+        }
         args.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return 0
 

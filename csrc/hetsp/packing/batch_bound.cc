@@ -15,11 +15,11 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kTolerance = 1e-9;
-constexpr double kRatios[] = {1.03, 1.01};  // of neighbouring levels, one grid after the other
+constexpr double kRatios[] = {1.04, 1.015, 1.006};  // of neighbouring levels, one grid after the other
 constexpr std::size_t kRows = 40;             // the newest ones stay
-constexpr std::int64_t kRough = 1'500, kFinest = 30'000;  // visits of an item by one pricing
+constexpr std::int64_t kRough = 1'500, kFinest = 8'000;  // visits of an item by one pricing
 constexpr int kNodes = 600;                   // of the branch and bound
-constexpr int kFew = 120;                     // types
+constexpr int kFew = 64;                     // types
 constexpr int kFewMicroBatches = 3;           // that are enumerated
 
 double width_for(const std::vector<Item>& items) {

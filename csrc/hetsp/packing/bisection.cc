@@ -11,7 +11,8 @@ namespace {
 
 constexpr double kClosed = 2e-4;        // relative: makespans nearer than that are not told apart
 constexpr double kFirst = 0.005;  // how far below the best packing the first probe lies: often feasible, and a dive wins
-constexpr int kFew = 100;  // types to begin with
+constexpr double kCoarseStep = 0.3;     // of the way up from the proven makespan, with coarse types
+constexpr int kFew = 40;   // types to begin with
 constexpr double kFiner = 2.5;  // how many times more of them each further level has
 constexpr int kMany = 1500;  // types that no level exceeds
 constexpr std::int64_t kFinest = 30'000, kVeryFinest = 2'000'000;  // visits of an item by one pricing
@@ -51,7 +52,11 @@ std::optional<Packing> Bisection::advance(Effort& effort, double upper, double g
     if (level_ == nullptr && !refine()) break;
     above_ = std::min(above_, best_), dive_above_ = std::min(dive_above_, best_);
     if (above_ - lower_ > kClosed * best_) {
-      probe(effort, first_ ? std::max(lower_ + 0.1 * (above_ - lower_), (1.0 - kFirst) * above_) : 0.5 * (lower_ + above_));
+      // Coarse types are for the bound, which low makespans raise soonest; exact ones begin where a dive may win as well.
+      const double between = above_ - lower_;
+      probe(effort, level_->plans ? lower_ + kCoarseStep * between
+                    : first_      ? std::max(lower_ + 0.1 * between, (1.0 - kFirst) * above_)
+                                  : lower_ + 0.5 * between);
     } else if (dive_above_ - std::max(dive_below_, lower_) > kClosed * best_) {
       descend(effort);
     } else {

@@ -15,7 +15,9 @@ namespace hetsp::packing {
 
 namespace {
 
-constexpr std::int64_t kFirstRound = 1'000'000;  // a step of BatchBound is an LP and its pricing at all levels
+// A step of BatchBound is an LP and its pricing at all levels. Where the clock ends the last round, one is enough: each cut
+// costs the step under way, and the plan needs nothing from the bound.
+constexpr std::int64_t kFirstRound = 1'000'000, kOneRound = std::int64_t{1} << 40;
 
 std::int64_t default_work(const Instance& instance) {
   return 2'000'000 + 10'000 * std::min<std::int64_t>(std::ssize(instance.items), 2'000);
@@ -34,7 +36,7 @@ CertifiedBatch pack_batch(const Instance& instance, double fixed_seconds, int mi
     result.status = "optimal";
     return result;
   }
-  Rounds rounds(limits, default_work(instance), kFirstRound);
+  Rounds rounds(limits, default_work(instance), limits.seconds > 0.0 && limits.work == 0 ? kOneRound : kFirstRound);
   BatchSearch search(instance, fixed_seconds, micro_batches, limits.seed);
   search.first();
   result.first_seconds = rounds.seconds();
