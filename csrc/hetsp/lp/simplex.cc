@@ -15,17 +15,16 @@ constexpr int kRounds = 24;               // changes of method; two or three are
 constexpr double kPerturbation = 5e-7;    // the first time; less each round, so that the rounds end
 constexpr double kLessEachRound = 0.2;
 
-const Model& checked(const Model& model, const Options& options) {
+void check(const Model& model, const Options& options) {
   check(model);
   for (const double tolerance : {options.primal_tolerance, options.dual_tolerance})
     require(0.0 < tolerance && tolerance <= 1e-3, "lp: a tolerance is ", tolerance, ", must be in (0, 0.001]");
   require(options.work_limit > 0, "lp: the work limit is ", options.work_limit, ", must be above 0");
-  return model;
 }
 
 }  // namespace
 
-Simplex::Simplex(const Model& model, const Options& options) : d_(checked(model, options), options) { extract(); }
+Simplex::Simplex(const Model& model, const Options& options) : d_((check(model, options), model), options) { extract(); }
 
 int Simplex::add_column(double cost, double lower, double upper, std::span<const Entry> entries) {
   check_cost("column", columns(), cost);

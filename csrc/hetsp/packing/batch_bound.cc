@@ -5,6 +5,7 @@
 #include <functional>
 #include <limits>
 #include <queue>
+#include <utility>
 
 #include "hetsp/lp/simplex.h"
 #include "hetsp/packing/area_bound.h"
@@ -163,7 +164,7 @@ double BatchBound::choose(std::vector<int>& y, Effort& effort) const {
   std::vector<int> other;
   const double value = branch_and_bound(more, other, effort);
   if (value >= best) return best;
-  y = other;
+  y = std::move(other);
   return value;
 }
 

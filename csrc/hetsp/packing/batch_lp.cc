@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 namespace hetsp::packing {
 
@@ -52,7 +53,8 @@ BatchLp::BatchLp(const Instance& instance, std::vector<Item> items, std::vector<
         shortest_.back() = std::min(shortest_.back(), one);
         double times = std::max(1, count_[i]);
         if (one * times > T) times = std::max(1.0, std::floor(T / one));
-        if (items_[i].tokens > 0) times = std::min(times, static_cast<double>(modes_[k].room / items_[i].tokens));
+        if (items_[i].tokens > 0)
+          times = std::min(times, std::floor(static_cast<double>(modes_[k].room) / static_cast<double>(items_[i].tokens)));
         if (modes_[k].ranks / times < least)
           least = modes_[k].ranks / times, mode = static_cast<std::int32_t>(k), often = static_cast<std::int32_t>(times);
       }
@@ -131,7 +133,7 @@ BatchLp::Verdict BatchLp::solve(const std::vector<int>& y, Effort& effort, std::
     }
     if (effort.spent()) return Verdict::unknown;
     if (worth * (1.0 - kTolerance) > earned) {
-      multipliers_ = profit;
+      multipliers_ = std::move(profit);
       return Verdict::refuted;
     }
     if (added > 0) continue;

@@ -57,7 +57,8 @@ bool ConfigurationLp::begin(double T, const std::vector<std::int32_t>& need) {
       if (one > T * (1.0 + 1e-12) || items_[i].tokens > mode.room) continue;
       double count = std::max(1, need[i]);
       if (one * count > T) count = std::max(1.0, std::floor(T / one));
-      if (items_[i].tokens > 0) count = std::min(count, static_cast<double>(mode.room / items_[i].tokens));
+      if (items_[i].tokens > 0)
+        count = std::min(count, std::floor(static_cast<double>(mode.room) / static_cast<double>(items_[i].tokens)));
       if (mode.ranks / count < least) {
         least = mode.ranks / count;
         alone_[i] = {static_cast<std::int32_t>(k), count * one, {{i, static_cast<std::int32_t>(count)}}};

@@ -111,9 +111,7 @@ std::optional<Packing> dive(const Instance& instance, const ItemTypes& types, Co
     for (const auto& [column, x] : solution)
       for (int times = static_cast<int>(std::floor(x + 1e-6)); times > 0; --times) whole |= draft.fix(column);
     if (whole) continue;
-    bool any = false;
-    for (const auto& [column, x] : solution)
-      if ((any = draft.fix(column))) break;
+    const bool any = std::any_of(solution.begin(), solution.end(), [&](const auto& each) { return draft.fix(each.first); });
     if (!any) break;
   }
   return draft.repair();

@@ -83,7 +83,7 @@ struct Mirror {
         if (e.index == j) column.push_back({row, e.value});
       next.add_column(model.cost[j], model.lower[j], model.upper[j], column);
     }
-    model = next;
+    model = std::move(next);
   }
 };
 

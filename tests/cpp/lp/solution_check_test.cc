@@ -1,5 +1,7 @@
 #include "hetsp/lp/solution_check.h"
 
+#include <limits>
+
 #include "hetsp/base/error.h"
 #include "support/check.h"
 
@@ -34,7 +36,7 @@ TEST(the_optimum_passes_and_each_damage_shows_in_its_place) {
   CHECK_NEAR(r.primal, 0.0, 0.0);
   CHECK_NEAR(r.complementarity, 7.5 / 10.0, 1e-15);
   CHECK_NEAR(r.gap, 7.5 / 10.0, 1e-15);
-  const double nan[] = {0.0 / 0.0 * 1.0, 0.5};
+  const double nan[] = {std::numeric_limits<double>::quiet_NaN(), 0.5};
   CHECK(check_solution(m, nan, y).primal == kInfinity);
   CHECK_THROWS(hetsp::InvalidArgument, "1 columns and 2 rows", check_solution(m, std::span(x, 1), y));
 }

@@ -64,7 +64,8 @@ bool ranks_for(const Task& task, const std::vector<Atomic>& groups, double T, st
     const auto fast = std::find_if(seconds.begin(), seconds.end(), [&](double t) { return t <= T; });
     if (fast == seconds.end()) return false;
     ranks[g] = task.modes.degrees()[groups[g].first + (fast - seconds.begin())];
-    if ((left -= ranks[g]) < 0) return false;
+    left -= ranks[g];
+    if (left < 0) return false;
   }
   return true;
 }
@@ -98,8 +99,10 @@ Draft draft_dhp(const Task& task) {
   for (int count = least; count <= most; ++count) {
     Draft draft;
     bool fits = true;
-    for (const auto& chunk : cut_into_chunks(task.sequences, order, count))
-      if (!(fits = allot(task, chunk, draft.micro_batches.emplace_back()))) break;
+    for (const auto& chunk : cut_into_chunks(task.sequences, order, count)) {
+      fits = allot(task, chunk, draft.micro_batches.emplace_back());
+      if (!fits) break;
+    }
     if (fits) return draft;
   }
   if (asked == 0) {  // atomic groups may waste most of their memory: halves, down to single sequences, which do fit

@@ -127,7 +127,8 @@ class Partition {
         const std::int64_t tokens = task_.sequences[s].tokens;
         const auto count = tokens >= s2 ? std::max<std::int64_t>(1, ceil_div(tokens, s2)) : 1;
         const auto chosen = put(ranks, s, static_cast<std::size_t>(count));
-        if (!(fits = !chosen.empty())) break;
+        fits = !chosen.empty();
+        if (!fits) break;
         if (chosen.size() == 1) {
           alone[chosen.front()].sequences.push_back(s);
           alone[chosen.front()].ranks = ranks[chosen.front()].ranks;
@@ -190,7 +191,8 @@ Draft draft_zeppelin(const Task& task) {
     bool fits = true;
     for (const auto& chunk : deal(task, count)) {
       auto groups = partition.run(chunk);
-      if (!(fits = groups.has_value())) break;
+      fits = groups.has_value();
+      if (!fits) break;
       draft.micro_batches.push_back(join_equal(std::move(*groups)));
     }
     if (fits) return draft;
