@@ -65,7 +65,10 @@ def run(args: argparse.Namespace) -> int:
     search = {"strategy": args.strategy, "work_limit": args.work_limit, "time_limit": args.time_limit, "seed": args.seed}
     made = _for_preset(args, lengths, search) if args.preset is not None else _for_engine(args, lengths, search)
     if args.out is not None:
-        write_plans(args.out, [made])
+        try:
+            write_plans(args.out, [made])
+        except OSError as error:
+            raise InvalidArgument(f"--out: {args.out} cannot be written: {error}") from None
     if not args.json:
         print(made, end="")
     elif args.preset is not None:

@@ -53,6 +53,8 @@ def write_plans(path: "str | os.PathLike[str]", plans: Iterable[Any]) -> int:
     `Plan`, OSError where the place cannot be written.
     """
     target = Path(path)
+    if target.exists() and not target.is_file():
+        raise InvalidArgument(f"write_plans: {target} is no regular file; a renamed file would take its place")
     count = 0
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:
