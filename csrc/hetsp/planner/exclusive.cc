@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include "hetsp/base/error.h"
@@ -91,8 +92,8 @@ void require_count(const Plan& plan, const Task& task) {
                               task.options.micro_batches, " were asked for"));
 }
 
-// The search's plan, or a strategy's where that is better.
-Plan best_plan(const Task& task) {
+// The search's plan, or a strategy's where that is better; its bound is of the degrees of `task`.
+Plan best_of_degrees(const Task& task) {
   Packed packed = pack_step(task);
   Plan plan = price(task, std::move(packed.draft));
   plan.lower_bound = std::max(packed.lower_bound, area_bound(task));  // the packing's own was cut off by its limits
@@ -111,6 +112,40 @@ Plan best_plan(const Task& task) {
     } catch (const InvalidArgument&) {
     }
   }
+  return plan;
+}
+
+// The plan of powers of two alone, made as a caller gets it who asks for them; none where they cannot serve the step.
+std::optional<Plan> plan_of_powers(const Task& task, double time_limit) {
+  PlanOptions options = task.options;
+  options.degrees = "pow2";
+  options.time_limit = time_limit;
+  const Modes modes(task.cost, task.cluster, options);
+  if (modes.least_degree(longest(task.sequences)) == 0) return std::nullopt;
+  try {
+    return best_of_degrees({task.sequences, task.cluster, task.cost, options, modes});
+  } catch (const PlanInfeasible&) {  // memory too full for so few degrees
+    return std::nullopt;
+  }
+}
+
+// Ten times as many degrees leave a search of the same effort less thorough: so where any degree is allowed, powers of two are
+// searched, too, with the same work_limit or kPowersTime of the time_limit, and what they find is kept where it is better.
+Plan best_plan(const Task& task) {
+  constexpr double kPowersTime = 0.4;
+  if (task.options.degrees != "any") return best_of_degrees(task);
+  auto powers = plan_of_powers(task, kPowersTime * task.options.time_limit);
+  PlanOptions options = task.options;
+  options.time_limit *= 1.0 - kPowersTime;
+  const Task rest{task.sequences, task.cluster, task.cost, options, task.modes};
+  if (!powers) return best_of_degrees(rest);
+  const double spent = powers->first_incumbent_seconds;
+  Plan plan = best_of_degrees(rest);
+  plan.first_incumbent_seconds = spent;
+  if (powers->makespan >= plan.makespan) return plan;
+  plan.micro_batches = std::move(powers->micro_batches);
+  predict(plan, task.cost, task.cluster.ranks_per_node);
+  if (plan.gap() <= task.options.target_gap) plan.status = "target";
   return plan;
 }
 

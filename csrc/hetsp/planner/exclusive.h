@@ -16,7 +16,8 @@ namespace hetsp::planner {
 [[nodiscard]] Draft make_draft(std::string_view strategy, const Task& task);
 
 // The plan of options.strategy, checked and priced, with its bound, each micro-batch's share of the bound, and how it was
-// found. `auto` is the best of pack_step (pack_step.h) and of every strategy that is cheap beside it. Plans are exclusive, but
+// found. `auto` is the best of pack_step (pack_step.h), where any degree is allowed also of powers of two alone, and of
+// every strategy that is cheap beside it. Plans are exclusive, but
 // for zeppelin's where options.exclusive is not set.
 [[nodiscard]] Plan make_exclusive_plan(const Task& task);
 

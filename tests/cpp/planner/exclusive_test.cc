@@ -90,6 +90,25 @@ TEST(auto_is_never_worse_than_a_named_strategy) {
   }
 }
 
+TEST(any_degree_is_never_worse_than_powers_of_two) {
+  int better = 0;
+  for (std::uint64_t seed = 700; seed < 900; ++seed) {
+    const RandomStep step = step_of(seed, 30, 12);
+    check::context() = step.name;
+    PlanOptions options = exclusive("auto", seed);
+    options.degrees = "any";
+    const Plan any = make_plan(step.sequences, step.cluster, step.cost, options);
+    options.degrees = "pow2";
+    try {
+      const Plan powers = make_plan(step.sequences, step.cluster, step.cost, options);
+      CHECK(any.makespan <= powers.makespan * (1 + 1e-9));
+      better += any.makespan < 0.999 * powers.makespan;
+    } catch (const PlanInfeasible&) {  // ranks that are no power of two hold what the largest one cannot
+    }
+  }
+  CHECK(better > 10);
+}
+
 TEST(what_does_not_fit_names_the_sequence_and_the_capacity) {
   const auto sequences = make_workload(std::vector<std::int64_t>{5, 301});
   CHECK_THROWS(PlanInfeasible,
