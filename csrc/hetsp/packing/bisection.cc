@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "hetsp/packing/area_bound.h"
 #include "hetsp/packing/dive.h"
+#include "hetsp/packing/surrogate_bound.h"
 
 namespace hetsp::packing {
 
@@ -41,7 +41,7 @@ Bisection::Level::Level(const Instance& instance, double width)
 
 Bisection::Bisection(const Instance& instance) : instance_(instance), widths_(widths(instance.items)), finest_(kFinest) {
   std::reverse(widths_.begin(), widths_.end());
-  lower_ = AreaBound(instance, make_types(instance.items)).makespan();
+  lower_ = surrogate_makespan(instance).seconds;
   done_ = instance.items.empty();
 }
 
