@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 from ..errors import InvalidArgument
@@ -21,7 +22,7 @@ def tokens(text: str) -> int:
 def read_lengths(text: str) -> list[int]:
     """Lengths from a comma-separated list, or from a file by its suffix. Raises InvalidArgument naming what is wrong."""
     path = Path(text)
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises for a list longer than a file's name may be
         return _integers(text.split(","), f"--lengths {text!r} is no file, so it must be integers separated by commas")
     try:
         if path.suffix == ".json":
