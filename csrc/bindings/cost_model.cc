@@ -10,6 +10,7 @@
 #include "bindings/register.h"
 #include "hetsp/base/error.h"
 #include "hetsp/planner/offload.h"
+#include "hetsp/planner/planner.h"
 #include "hetsp/planner/presets.h"
 
 namespace nb = nanobind;
@@ -93,20 +94,22 @@ void register_cost(nb::module_& m) {
       .def(
           "__init__",
           [](CostModel* self, double pair, double token, const std::vector<std::pair<std::int32_t, double>>& links, double hop,
-             double micro_batch) {
-            CostModel cost{pair, token, {}, hop, micro_batch};
+             double micro_batch, double placeholder) {
+            CostModel cost{pair, token, {}, hop, micro_batch, placeholder};
             for (const auto& [degree, seconds] : links) cost.links.push_back({degree, seconds});
             check(cost);
             new (self) CostModel(std::move(cost));
           },
           "seconds_per_pair"_a, "seconds_per_token"_a, "links"_a = std::vector<std::pair<std::int32_t, double>>{},
-          "hop_seconds"_a = 0.0, "micro_batch_seconds"_a = 0.0,
+          "hop_seconds"_a = 0.0, "micro_batch_seconds"_a = 0.0, "placeholder_seconds"_a = 0.0,
           "links: [(degree, seconds per token), ...] with ascending degrees from 2, linear between them; [] for free links.\n"
+          "placeholder_seconds: of a rank without sequences in a micro-batch, where parameters are sharded.\n"
           "All in seconds of forward + backward, at least 0. Raises InvalidArgument naming what is not.")
       .def_ro("seconds_per_pair", &CostModel::seconds_per_pair)
       .def_ro("seconds_per_token", &CostModel::seconds_per_token)
       .def_ro("hop_seconds", &CostModel::hop_seconds)
       .def_ro("micro_batch_seconds", &CostModel::micro_batch_seconds)
+      .def_ro("placeholder_seconds", &CostModel::placeholder_seconds)
       .def_prop_ro("links",
                    [](const CostModel& cost) {
                      std::vector<std::pair<std::int32_t, double>> links;
@@ -142,6 +145,9 @@ void register_presets(nb::module_& m) {
       .def_ro("description", &Preset::description)
       .def_ro("cost_model", &Preset::cost)
       .def_ro("ranks_per_node", &Preset::ranks_per_node)
+      .def_prop_ro(
+          "synchronisation", [](const Preset& p) { return std::string(name_of(p.synchronisation)); },
+          "layer where its system shards parameters, step where it replicates them")
       .def_ro("overlaps", &Preset::overlaps, "whether computation may hide the hops of its rings")
       .def_ro("squared_pairs", &Preset::squared_pairs, "whether its seconds_per_pair counts tokens**2 of a sequence")
       .def("cluster", &Preset::cluster, "ranks"_a, "max_length"_a,

@@ -107,7 +107,7 @@ nb::dict to_dict(const Plan& plan) {
   dict["first_incumbent_seconds"] = plan.first_incumbent_seconds;
   dict["rank_seconds"] = plan.rank_seconds;
   dict["compute_seconds"] = plan.compute_seconds;
-  nb::list sequences, micro_batches, micro_batch_seconds;
+  nb::list sequences, micro_batches, micro_batch_seconds, placeholders;
   for (const auto& s : plan.sequences) {
     nb::list entry;
     entry.append(s.tokens), entry.append(s.visible_pairs), entry.append(s.fixed_cost);
@@ -120,9 +120,13 @@ nb::dict to_dict(const Plan& plan) {
     nb::list seconds;
     seconds.append(micro_batch.makespan), seconds.append(micro_batch.lower_bound);
     micro_batch_seconds.append(seconds);
+    nb::list placeholder;
+    placeholder.append(values(micro_batch.placeholder.ranks)), placeholder.append(micro_batch.placeholder.seconds);
+    placeholders.append(placeholder);
   }
   dict["sequences"] = sequences;
   dict["micro_batches"] = micro_batches;
+  dict["placeholders"] = placeholders;
   dict["micro_batch_seconds"] = micro_batch_seconds;
   dict["digest"] = hex_digest(plan);
   return dict;
@@ -158,6 +162,21 @@ void read_times(const nb::dict& dict, Plan& plan) {
   }
 }
 
+// Of each micro-batch [ranks, seconds]; none in a dictionary that does not say.
+void read_placeholders(const nb::dict& dict, Plan& plan) {
+  if (!dict.contains("placeholders")) return;
+  const auto entries = field_as<std::vector<nb::list>>(dict, "placeholders");
+  require(entries.size() == plan.micro_batches.size(), "plan: the dictionary has placeholders of ", entries.size(),
+          " micro-batches for ", plan.micro_batches.size());
+  for (std::size_t m = 0; m < entries.size(); ++m) {
+    Placeholder& placeholder = plan.micro_batches[m].placeholder;
+    std::vector<std::int32_t> ranks;
+    require(entries[m].size() == 2 && nb::try_cast(entries[m][0], ranks) && nb::try_cast(entries[m][1], placeholder.seconds),
+            "plan: a placeholder is ", nb::repr(entries[m]).c_str(), ", must be [[ranks], seconds]");
+    for (const auto rank : ranks) placeholder.ranks.emplace_back(rank);
+  }
+}
+
 Plan from_dict(const nb::dict& dict) {
   const auto version = field_as<int>(dict, "version");
   require(version == 1, "plan: the dictionary has version ", version, ", this library reads 1");
@@ -186,6 +205,7 @@ Plan from_dict(const nb::dict& dict) {
     for (const auto& group : groups) micro_batch.groups.push_back(group_from(group));
   }
   read_times(dict, plan);
+  read_placeholders(dict, plan);
   if (!dict.contains("digest")) return plan;  // written by hand, not by to_dict()
   const auto expected = field_as<std::string>(dict, "digest");
   require(expected == hex_digest(plan), "plan: the dictionary says digest ", expected, ", its plan has ", hex_digest(plan));
@@ -255,7 +275,12 @@ void register_plan(nb::module_& m) {
           "kind", [](const Group& g) { return std::string(name_of(g.strategy)); }, "whole, ring, ulysses, gather or hybrid")
       .def_prop_ro("activations", [](const Group& g) { return kActivations[static_cast<int>(g.activations)]; })
       .def_ro("offload_ratio", &Group::offload_ratio, "of the activations that may leave the device; 0: all are kept");
+  nb::class_<Placeholder>(m, "Placeholder",
+                          "Ranks without sequences in a micro-batch that they take part in, as sharded parameters ask.")
+      .def_prop_ro("ranks", [](const Placeholder& p) { return values(p.ranks); })
+      .def_ro("seconds", &Placeholder::seconds, "predicted, on each of them, micro_batch_seconds not included");
   nb::class_<MicroBatch>(m, "MicroBatch")
+      .def_ro("placeholder", &MicroBatch::placeholder, "without ranks where none is idle, or parameters are replicated")
       .def_ro("groups", &MicroBatch::groups)
       .def_ro("makespan", &MicroBatch::makespan, "seconds of its slowest rank, micro_batch_seconds included")
       .def_ro("lower_bound", &MicroBatch::lower_bound, "seconds; its share of the plan's bound");

@@ -39,6 +39,7 @@ Plan make_plan(std::span<const Sequence> sequences, const Assignment& assignment
       micro_batch.groups.push_back(std::move(group));
     }
   }
+  fill_placeholders(plan);
   return plan;
 }
 

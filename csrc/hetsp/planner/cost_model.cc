@@ -48,6 +48,7 @@ void check(const CostModel& cost) {
   coefficient("seconds_per_token", cost.seconds_per_token);
   coefficient("hop_seconds", cost.hop_seconds);
   coefficient("micro_batch_seconds", cost.micro_batch_seconds);
+  coefficient("placeholder_seconds", cost.placeholder_seconds);
   std::int32_t last = 1;
   for (const auto& link : cost.links) {
     require(link.degree > last, "cost model: link degree ", link.degree, " follows ", last, "; degrees start at 2 and ascend");
@@ -128,6 +129,11 @@ CostModel cost_model_on_network(const ModelShape& shape, const ComputeRates& rat
   }
   const double start = std::max(network.intra_node.start_seconds, node > 0 ? network.inter_node.start_seconds : 0.0);
   cost.hop_seconds = shape.attention_layers() * (recompute ? 3.0 : 2.0) * start;
+  // A rank that only takes part collects every layer's weights forward and backward and sends its share of the gradients on
+  // (ZeRO-3, arXiv 1910.02054: 3 times the weights), over its link and its node's NICs together. Ranks that compute hide it.
+  const double nics = (network.nics_per_node > 0 ? network.nics_per_node : node) * network.inter_node.bytes_per_second;
+  cost.placeholder_seconds =
+      3.0 * weights(shape) * shape.bytes * std::max(1.0 / network.intra_node.bytes_per_second, node > 0 ? 1.0 / nics : 0.0);
   check(cost);
   return cost;
 }

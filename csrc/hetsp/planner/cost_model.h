@@ -37,6 +37,7 @@ struct CostModel {
                                   // slope of the last two where that rises, constant before the first; empty: e = 0
   double hop_seconds = 0.0;  // h
   double micro_batch_seconds = 0.0;  // optimizer-independent work of a micro-batch (FlexSP's b1)
+  double placeholder_seconds = 0.0;  // beside it, of a rank without sequences where parameters are sharded: collecting them
   std::optional<ModelShape> shape{};
   std::optional<Network> network{};
   bool recompute = false;  // the forward runs again in the backward, with its communication

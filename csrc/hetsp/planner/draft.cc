@@ -129,6 +129,7 @@ Plan make_plan(std::span<const Sequence> sequences, Draft draft, const Cluster& 
       if (group.offload_ratio > 0.0) group.activations = Activations::offload;
     }
   }
+  fill_placeholders(plan);
   return plan;
 }
 

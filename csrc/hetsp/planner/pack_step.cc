@@ -45,6 +45,12 @@ double area_bound(const Task& task) {
   };
   if (kept < 1.0)
     for (auto& mode : instance.modes) mode.room = widened(mode.room);
+  if (task.options.synchronisation == Synchronisation::step) {
+    // A group of d ranks pays d micro_batch_seconds and holds at most d times a rank's room: each token at least its part of
+    // that. So ranks may have different counts of micro-batches, and waits only add.
+    for (auto& mode : instance.modes) mode.per_token += task.cost.micro_batch_seconds / static_cast<double>(mode.room);
+    return packing::AreaBound(instance, packing::make_types(instance.items)).makespan();
+  }
   const std::int64_t room = widened(task.cluster.tokens_per_rank) * task.cluster.ranks;
   const auto micro_batches = std::max<std::int64_t>(1, ceil_div(total_tokens(task.sequences), room));
   return packing::AreaBound(instance, packing::make_types(instance.items)).makespan() +

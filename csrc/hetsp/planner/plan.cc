@@ -21,6 +21,20 @@ class Fnv1a {
 
 }  // namespace
 
+bool is_chained(const Plan& plan) { return plan.exclusive && plan.synchronisation == Synchronisation::step; }
+
+void fill_placeholders(Plan& plan) {
+  for (MicroBatch& micro_batch : plan.micro_batches) {
+    micro_batch.placeholder = {};
+    if (plan.synchronisation != Synchronisation::layer) continue;
+    std::vector<bool> busy(plan.ranks);
+    for (const Group& group : micro_batch.groups)
+      for (const Rank rank : group.ranks) busy[rank.value()] = true;
+    for (std::int32_t rank = 0; rank < plan.ranks; ++rank)
+      if (!busy[rank]) micro_batch.placeholder.ranks.emplace_back(rank);
+  }
+}
+
 std::uint64_t digest(const Plan& plan) {
   Fnv1a hash;
   hash.add(plan.ranks);
@@ -39,6 +53,8 @@ std::uint64_t digest(const Plan& plan) {
       hash.add(static_cast<int>(group.cut)), hash.add(static_cast<int>(group.activations));
       if (group.activations == Activations::offload) hash.add(std::bit_cast<std::uint64_t>(group.offload_ratio));
     }
+    // Nothing where there is none: so plans that were recorded before there were any keep their digest.
+    for (const auto rank : micro_batch.placeholder.ranks) hash.add(rank.value());
   }
   return hash.state();
 }

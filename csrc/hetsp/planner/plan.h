@@ -45,8 +45,16 @@ struct Group {
   double offload_ratio = 0.0;  // in 0..1 of the activations that may leave the device; above 0 only with Activations::offload
 };
 
+// The group without sequences: ranks that have none in a micro-batch, but take part in it. Sharded parameters are collected
+// layer by layer from all ranks by all ranks (ZeRO-3, arXiv 1910.02054), so that none may leave one out.
+struct Placeholder {
+  std::vector<Rank> ranks;  // ascending; empty where no rank is idle
+  double seconds = 0.0;  // predicted, on each of them, micro_batch_seconds not included
+};
+
 struct MicroBatch {
   std::vector<Group> groups;
+  Placeholder placeholder{};  // only with Synchronisation::layer
   double makespan = 0.0;  // seconds of its slowest rank, micro_batch_seconds included
   double lower_bound = 0.0;  // seconds; its share of the plan's bound
 };
@@ -55,7 +63,7 @@ struct MicroBatch {
 enum class Synchronisation {
   layer,  // every layer (sharded parameters): sum over micro-batches of the slowest rank; equal counts on every rank
   micro_batch,  // after every micro-batch: the same sum
-  step  // once (replicated parameters): the slowest rank's sum over its micro-batches
+  step  // once (replicated parameters): each rank has its own count of micro-batches (is_chained), or is in all of them
 };
 
 struct Plan {
@@ -75,6 +83,13 @@ struct Plan {
   std::string status = "limit";  // "optimal": within 1e-6 of the bound; "target": target_gap reached; "limit": effort spent
   [[nodiscard]] double gap() const { return lower_bound > 0.0 ? makespan / lower_bound - 1.0 : 0.0; }
 };
+
+// Disjoint groups with one wait at the end: a rank works through the chain of its own groups, waits only for the ranks it
+// shares them with, and pays micro_batch_seconds for these groups alone. The makespan is the longest path.
+[[nodiscard]] bool is_chained(const Plan& plan);
+
+// Gives the ranks that are in no group of a micro-batch to its placeholder where synchronisation is layer, else empties it.
+void fill_placeholders(Plan& plan);
 
 // 64-bit FNV-1a over every field that an executing rank depends on (not predicted times, bounds, or how it was found).
 [[nodiscard]] std::uint64_t digest(const Plan& plan);

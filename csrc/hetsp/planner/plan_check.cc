@@ -99,6 +99,28 @@ void check_shared(const Plan& plan, const MicroBatch& micro_batch, std::size_t i
             ", at most ", cluster.tokens_per_rank);
 }
 
+void check_placeholder(const Plan& plan, const MicroBatch& micro_batch, std::size_t index) {
+  const auto& idle = micro_batch.placeholder.ranks;
+  if (plan.synchronisation != Synchronisation::layer) {
+    require(idle.empty(), "plan: micro-batch ", index, " has a placeholder of ", idle.size(),
+            " ranks, but the plan does not synchronise in every layer");
+    return;
+  }
+  std::vector<int> parts(plan.ranks);  // 1: in a group, 2: in the placeholder
+  for (const Group& group : micro_batch.groups)
+    for (const Rank rank : group.ranks) parts[rank.value()] = 1;
+  for (const Rank rank : idle) {
+    require(0 <= rank.value() && rank.value() < plan.ranks, "plan: the placeholder of micro-batch ", index, " names rank ",
+            rank.value(), ", must be in 0..", plan.ranks - 1);
+    require(parts[rank.value()] == 0, "plan: the placeholder of micro-batch ", index, " names rank ", rank.value(),
+            parts[rank.value()] == 1 ? ", which has a group" : " twice");
+    parts[rank.value()] = 2;
+  }
+  const auto missing = std::find(parts.begin(), parts.end(), 0) - parts.begin();
+  require(missing == plan.ranks, "plan: rank ", missing, " has neither group nor placeholder in micro-batch ", index,
+          ", but parameters are sharded (layer), so every rank takes part");
+}
+
 // The rates of a plan's groups, each computed once.
 class GroupRates {
  public:
@@ -150,6 +172,7 @@ void check(const Plan& plan, const Cluster& cluster) {
       }
     }
     (plan.exclusive ? check_exclusive : check_shared)(plan, plan.micro_batches[m], m, cluster);
+    check_placeholder(plan, plan.micro_batches[m], m);
   }
   for (std::int32_t sequence = 0; sequence < count; ++sequence)
     require(seen[sequence] == 1, "plan: sequence ", sequence, " of ", plan.sequences[sequence].tokens,
@@ -167,10 +190,12 @@ std::vector<std::int64_t> rank_tokens(const Plan& plan, int micro_batch) {
 
 void predict(Plan& plan, const CostModel& cost, int ranks_per_node) {
   GroupRates rates_of_group(cost, ranks_per_node);
-  plan.rank_seconds.assign(plan.ranks, cost.micro_batch_seconds * static_cast<double>(plan.micro_batches.size()));
+  const bool chained = is_chained(plan);
+  const double fixed_of_all = chained ? 0.0 : cost.micro_batch_seconds;
+  plan.rank_seconds.assign(plan.ranks, fixed_of_all * static_cast<double>(plan.micro_batches.size()));
   plan.compute_seconds.assign(plan.ranks, 0.0);
   double slowest_sum = 0.0;  // over micro-batches
-  std::vector<double> seconds(plan.ranks);
+  std::vector<double> seconds(plan.ranks), free_at(plan.ranks);
   for (MicroBatch& micro_batch : plan.micro_batches) {
     std::fill(seconds.begin(), seconds.end(), 0.0);
     for (const Group& group : micro_batch.groups) {
@@ -183,15 +208,26 @@ void predict(Plan& plan, const CostModel& cost, int ranks_per_node) {
       }
       const double compute = rates.compute_per_pair * pairs + rates.compute_per_token * tokens;
       const double total = rates.per_pair * pairs + rates.per_token * tokens + fixed;
-      for (const Rank rank : group.ranks) seconds[rank.value()] += total, plan.compute_seconds[rank.value()] += compute;
+      double begin = 0.0;
+      for (const Rank rank : group.ranks) {
+        seconds[rank.value()] += total, plan.compute_seconds[rank.value()] += compute;
+        begin = std::max(begin, free_at[rank.value()]);
+      }
+      if (!chained) continue;
+      for (const Rank rank : group.ranks) {
+        free_at[rank.value()] = begin + total + cost.micro_batch_seconds;
+        plan.rank_seconds[rank.value()] += cost.micro_batch_seconds;
+      }
     }
+    micro_batch.placeholder.seconds = micro_batch.placeholder.ranks.empty() ? 0.0 : cost.placeholder_seconds;
+    for (const Rank rank : micro_batch.placeholder.ranks) seconds[rank.value()] += cost.placeholder_seconds;
     for (int rank = 0; rank < plan.ranks; ++rank) plan.rank_seconds[rank] += seconds[rank];
     micro_batch.makespan = cost.micro_batch_seconds + *std::max_element(seconds.begin(), seconds.end());
     slowest_sum += micro_batch.makespan;
   }
-  plan.makespan = plan.synchronisation == Synchronisation::step
-                      ? *std::max_element(plan.rank_seconds.begin(), plan.rank_seconds.end())
-                      : slowest_sum;
+  const auto& of_ranks = chained ? free_at : plan.rank_seconds;
+  plan.makespan =
+      plan.synchronisation == Synchronisation::step ? *std::max_element(of_ranks.begin(), of_ranks.end()) : slowest_sum;
 }
 
 double balance(std::span<const double> rank_seconds) {

@@ -58,11 +58,12 @@ Preset flexsp(const FlexSp& model) {
       .cost = std::move(cost),
       .ranks_per_node = 8,
       .memory = {.bytes = 30.0 * 1024.0 * kMebi,
-                 .state_bytes_per_parameter = 16.0,
+                 .sharded_bytes_per_parameter = 16.0,
                  .activation_bytes_per_token = model.activation_mb * kMebi,
                  .parameters = {{4 * kKilo, model.billions[0] * billion},
                                 {192 * kKilo, model.billions[1] * billion},
                                 {384 * kKilo, model.billions[2] * billion}}},
+      .synchronisation = Synchronisation::layer,  // ZeRO-3 (section 6.1)
       .overlaps = false,
       .squared_pairs = true};
 }
@@ -79,19 +80,25 @@ Network network(double nvlink_gigabytes, int nics, double nic_gigabits) {
 // (arXiv 2307.08691, section 4.1), matrix products 72 %; of a Hopper's 989 TFLOP/s we take 30 % and 40 %.
 constexpr ComputeRates kAmpere{190e12, 225e12}, kHopper{300e12, 400e12};
 
+// How the state of a model lies on the ranks. ZeRO-3 shards 2-byte weights and gradients and 12 bytes of Adam (arXiv
+// 1910.02054); Megatron-LM's distributed optimizer, a ZeRO-1, keeps 2-byte weights and 4-byte gradients on every rank.
+enum class State { zero3, zero1 };
+
 Preset on_cluster(std::string name, std::string description, const ModelShape& shape, const ComputeRates& rates,
-                  const Network& links, double gigabytes, bool recompute) {
-  // A tenth of the memory is left to the allocator and to buffers; the state is ZeRO-3's: 2-byte weights and gradients, and
-  // 12 bytes of Adam (arXiv 1910.02054). The embedding table is a second matrix of the output projection's size.
+                  const Network& links, double gigabytes, bool recompute, State state) {
+  // A tenth of the memory is left to the allocator and to buffers. The embedding table is a second matrix of the output
+  // projection's size.
   const double parameters = weights(shape) + static_cast<double>(shape.hidden) * static_cast<double>(shape.vocabulary);
   return {.name = std::move(name),
           .description = std::move(description),
           .cost = cost_model_on_network(shape, rates, links, 8, recompute),
           .ranks_per_node = 8,
           .memory = {.bytes = 0.9e9 * gigabytes,
-                     .state_bytes_per_parameter = 16.0,
+                     .sharded_bytes_per_parameter = state == State::zero3 ? 16.0 : 12.0,
+                     .replicated_bytes_per_parameter = state == State::zero3 ? 0.0 : 6.0,
                      .activation_bytes_per_token = activation_bytes_per_token(shape, recompute),
-                     .parameters = {{0, parameters}}}};
+                     .parameters = {{0, parameters}}},
+          .synchronisation = state == State::zero3 ? Synchronisation::layer : Synchronisation::step};
 }
 
 ModelShape llama(std::int32_t layers, std::int64_t hidden, std::int64_t intermediate, std::int32_t heads,
@@ -123,6 +130,7 @@ Preset bytescale() {
                    .micro_batch_seconds = layers * 3.0 * 0.10 * ms},
           .ranks_per_node = 8,
           .memory = {.bytes = 8192.0, .activation_bytes_per_token = 1.0},  // published in tokens, not bytes
+          .synchronisation = Synchronisation::step,  // replicated parameters, ZeRO-1 over all ranks (section 3.1)
           .squared_pairs = true};
 }
 
@@ -132,14 +140,15 @@ std::vector<Preset> make_presets() {
   const Network h100 = network(450, 8, 400);
   // Sizes: arXiv 2302.13971 table 2, arXiv 2307.09288 table 1; 3B is OpenLLaMA's.
   const ModelShape llama_3b = llama(26, 3200, 8640, 32, 32), llama_7b = llama(32, 4096, 11008, 32, 32);
-  all.push_back(
-      on_cluster("llama-7b", "Llama 2 7B on H100-80G, 8 a node with 8 x 400 Gb/s", llama_7b, kHopper, h100, 80, false));
+  all.push_back(on_cluster("llama-7b", "Llama 2 7B on H100-80G, 8 a node with 8 x 400 Gb/s", llama_7b, kHopper, h100, 80, false,
+                           State::zero3));
   all.push_back(on_cluster("llama-13b", "Llama 2 13B on H100-80G, 8 a node with 8 x 400 Gb/s", llama(40, 5120, 13824, 40, 40),
-                           kHopper, h100, 80, false));
+                           kHopper, h100, 80, false, State::zero3));
   all.push_back(on_cluster("llama-70b", "Llama 2 70B on H100-80G, 8 a node with 8 x 400 Gb/s, layers recomputed",
-                           llama(80, 8192, 28672, 64, 8), kHopper, h100, 80, true));
+                           llama(80, 8192, 28672, 64, 8), kHopper, h100, 80, true, State::zero3));
   all.push_back(bytescale());
-  // A800 and H800 have NVLink of 200 GB/s a direction, H200 of 450.
+  // A800 and H800 have NVLink of 200 GB/s a direction, H200 of 450. How Zeppelin keeps its state is not published: we assume
+  // data parallelism as Megatron-LM has it.
   const struct {
     const char *letter, *what;
     ComputeRates rates;
@@ -153,7 +162,7 @@ std::vector<Preset> make_presets() {
       all.push_back(on_cluster(
           std::string("zeppelin-") + c.letter + "-" + size,
           std::string("Zeppelin's cluster ") + static_cast<char>(c.letter[0] - 'a' + 'A') + ", " + c.what + ", LLaMA " + size,
-          *shape, c.rates, c.links, c.gigabytes, false));
+          *shape, c.rates, c.links, c.gigabytes, false, State::zero1));
   }
   return all;
 }
@@ -171,7 +180,7 @@ std::int64_t RankMemory::tokens(std::int32_t ranks, std::int64_t context) const 
     count = from.count + (to.count - from.count) * static_cast<double>(context - from.context) /
                              static_cast<double>(to.context - from.context);
   }
-  const double room = bytes - state_bytes_per_parameter * count / ranks;
+  const double room = bytes - (sharded_bytes_per_parameter / ranks + replicated_bytes_per_parameter) * count;
   return room <= 0.0 ? 0 : static_cast<std::int64_t>(std::floor(room / activation_bytes_per_token));
 }
 

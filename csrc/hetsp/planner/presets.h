@@ -19,11 +19,13 @@ struct Parameters {
   double count;
 };
 
-// Memory of a rank. The state of the model is sharded over all ranks (ZeRO-3), activations are what the sequences leave:
-//   tokens = floor((bytes - state_bytes_per_parameter * parameters / ranks) / activation_bytes_per_token)
+// Memory of a rank. The state of the model is sharded over all ranks (ZeRO-3), or the optimizer's part of it alone (ZeRO-1);
+// activations are what the sequences leave:
+//   state  = (sharded_bytes_per_parameter / ranks + replicated_bytes_per_parameter) * parameters
+//   tokens = floor((bytes - state) / activation_bytes_per_token)
 struct RankMemory {
   double bytes = 0.0;  // for state and activations together
-  double state_bytes_per_parameter = 0.0;
+  double sharded_bytes_per_parameter = 0.0, replicated_bytes_per_parameter = 0.0;
   double activation_bytes_per_token = 0.0;
   std::vector<Parameters> parameters{};  // by rising context, linear between them and beyond
 
@@ -36,6 +38,8 @@ struct Preset {
   CostModel cost;
   std::int32_t ranks_per_node = 8;
   RankMemory memory;
+  // Of the system that it describes: sharded parameters make ranks wait in every layer (layer), replicated ones once (step).
+  Synchronisation synchronisation = Synchronisation::layer;
   bool overlaps = true;        // computation may hide the hops of its rings; FlexSP's all-to-alls it cannot
   bool squared_pairs = false;  // its seconds_per_pair counts tokens^2 a sequence, not the pairs of a causal mask
 

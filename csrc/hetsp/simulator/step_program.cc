@@ -220,12 +220,21 @@ class Lowering {
     }
   }
 
+  void fixed_work(int rank, double seconds) {
+    const int task = graph_.compute(rank, seconds, Work::fixed, micro_batch_, -1);
+    if (entry_[rank] >= 0) graph_.before(entry_[rank], task);
+    entry_[rank] = task;
+  }
+
   void close_micro_batch() {
-    for (int rank = 0; rank < machine_.ranks; ++rank) {
-      const int task = graph_.compute(rank, cost_.micro_batch_seconds, Work::fixed, micro_batch_, -1);
-      if (entry_[rank] >= 0) graph_.before(entry_[rank], task);
-      entry_[rank] = task;
+    const auto& micro_batch = plan_.micro_batches[micro_batch_];
+    for (const auto rank : micro_batch.placeholder.ranks) fixed_work(rank.value(), cost_.placeholder_seconds);
+    if (is_chained(plan_)) {
+      for (const auto& group : micro_batch.groups)
+        for (const auto rank : group.ranks) fixed_work(rank.value(), cost_.micro_batch_seconds);
+      return;
     }
+    for (int rank = 0; rank < machine_.ranks; ++rank) fixed_work(rank, cost_.micro_batch_seconds);
     if (plan_.synchronisation == planner::Synchronisation::step) return;
     const int all = joined(entry_);
     std::fill(entry_.begin(), entry_.end(), all);

@@ -28,8 +28,9 @@ struct Options {
 //
 // Of the work, the forward is 2/7 of the attention and 1/3 of the linear modules (2/9 and 1/4 with recomputation). A cost model
 // without shape knows only the sum: its groups have one pass, and delays in place of messages, (d - 1) hops for a ring.
-// Every rank, idle or not, does micro_batch_seconds at the end of each micro-batch, and where the plan synchronises there
-// (micro_batch, layer), it waits for all others. Throws InvalidArgument where the plan and the machine do not fit together.
+// Every rank does micro_batch_seconds at the end of each micro-batch; of chained plans (planner/plan.h) those of its groups
+// alone. Where the plan synchronises there (micro_batch, layer), it waits for all others, and before that the ranks of a
+// placeholder do placeholder_seconds. Throws InvalidArgument where the plan and the machine do not fit together.
 [[nodiscard]] TaskGraph lower(const planner::Plan& plan, const planner::CostModel& cost, const Machine& machine,
                               const Options& options);
 

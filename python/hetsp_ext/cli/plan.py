@@ -46,7 +46,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--degrees", choices=("any", "pow2"), help="with --preset: ranks of a group (default: pow2)")
     parser.add_argument("--target-gap", type=float, metavar="FRACTION", help="with --preset: stop this near the bound")
     parser.add_argument(
-        "--synchronisation", choices=SYNCHRONISATIONS, help="where ranks wait (default: step; of presets: layer)"
+        "--synchronisation", choices=SYNCHRONISATIONS, help="where ranks wait (default: step; of presets: as their system)"
     )
     parser.add_argument("--window", type=int, metavar="TOKENS", help="keys that a query sees before its own (default: all)")
     parser.add_argument("--work-limit", type=int, metavar="UNITS", help="of the search; default: by sequences x ranks")
@@ -97,7 +97,7 @@ def _for_preset(args: argparse.Namespace, lengths: list[int], search: dict[str, 
         degrees=args.degrees or "pow2",
         micro_batches=1 if args.one_micro_batch else args.micro_batches or None,
         target_gap=args.target_gap or 0.0,
-        synchronisation=args.synchronisation or "layer",
+        synchronisation=args.synchronisation or chosen.synchronisation,
         **search,
     )
 

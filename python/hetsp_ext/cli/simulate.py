@@ -33,7 +33,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument("--strategy", default="auto", help="that plans the lengths, as in `hetsp plan`")
     parser.add_argument("--degrees", choices=("any", "pow2"), default="pow2", help="ranks of a group")
-    parser.add_argument("--synchronisation", choices=("step", "micro_batch", "layer"), default="layer", help="where ranks wait")
+    parser.add_argument(
+        "--synchronisation", choices=("step", "micro_batch", "layer"), help="where ranks wait (default: as the preset's system)"
+    )
     parser.add_argument("--no-overlap", action="store_true", help="computation hides no hop of a ring")
     parser.add_argument("--no-contention", action="store_true", help="messages do not share links")
     parser.add_argument("--routing", choices=ROUTINGS, default=ROUTINGS[0], help="of a ring's messages to other nodes")
@@ -106,7 +108,7 @@ def plans_of(args: argparse.Namespace, setting: Any) -> list[Any]:
             executable=KINDS,
             exclusive=True,
             degrees=args.degrees,
-            synchronisation=args.synchronisation,
+            synchronisation=args.synchronisation or setting.synchronisation,
         )
     ]
 

@@ -17,7 +17,8 @@ def plan_record(plan: Any) -> dict[str, Any]:
     """What scripts read of a `Plan`, as plain numbers, strings, lists and dictionaries; all times in seconds.
 
     `makespan_s` and `lower_bound_s` are sums over the micro-batches, `gap` is makespan_s / lower_bound_s - 1. `sequences` are
-    indices into the lengths that were planned. A micro-batch's bound is its share of the step's, not a bound of its own.
+    indices into the lengths that were planned. A micro-batch's bound is its share of the step's, not a bound of its own. Its
+    placeholder are the ranks that have no sequences but take part, and what that costs each.
     """
     return {
         "makespan_s": plan.makespan,
@@ -40,6 +41,7 @@ def plan_record(plan: Any) -> dict[str, Any]:
                     }
                     for group in micro_batch.groups
                 ],
+                "placeholder": {"ranks": micro_batch.placeholder.ranks, "seconds": micro_batch.placeholder.seconds},
             }
             for micro_batch in plan.micro_batches
         ],

@@ -44,7 +44,22 @@ TEST(model_shape_by_hand) {
   CHECK_NEAR(cost.hop_seconds, 1.0, 1e-12);
 }
 
+TEST(a_placeholder_collects_the_weights_twice_and_sends_gradients_once) {
+  const ModelShape shape{
+      .layers = 1, .hidden = 4, .intermediate = 8, .heads = 1, .kv_heads = 1, .head_dim = 4, .vocabulary = 10, .bytes = 2};
+  const double bytes = 3 * 2 * (64 + 96 + 40);
+  const auto seconds = [&](double inside, double nic, int nics, int node) {
+    const Network network{.intra_node = {inside, 0.0}, .inter_node = {nic, 0.0}, .nics_per_node = nics};
+    return cost_model_on_network(shape, {1.0, 1.0}, network, node).placeholder_seconds;
+  };
+  CHECK_NEAR(seconds(10.0, 1.0, 4, 0), bytes / 10.0, 1e-9);  // one node: the NICs do nothing
+  CHECK_NEAR(seconds(10.0, 1.0, 4, 8), bytes / 4.0, 1e-9);
+  CHECK_NEAR(seconds(10.0, 1.0, 0, 8), bytes / 8.0, 1e-9);  // a NIC for each rank
+  CHECK_NEAR(seconds(10.0, 5.0, 4, 8), bytes / 10.0, 1e-9);
+}
+
 TEST(bad_values_are_named) {
+  CHECK_THROWS(InvalidArgument, "placeholder_seconds is -2", (planner::check(CostModel{.placeholder_seconds = -2.0}), 0));
   CHECK_THROWS(InvalidArgument, "seconds_per_pair is -1", (planner::check(CostModel{.seconds_per_pair = -1.0}), 0));
   CHECK_THROWS(InvalidArgument, "hop_seconds is inf", (planner::check(CostModel{.hop_seconds = 1.0 / 0.0}), 0));
   CHECK_THROWS(InvalidArgument, "link degree 2 follows 2", (planner::check(CostModel{.links = {{2, 1.0}, {2, 1.0}}}), 0));

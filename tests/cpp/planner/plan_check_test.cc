@@ -68,6 +68,62 @@ TEST(each_fault_is_found) {
   });
 }
 
+TEST(sharded_parameters_want_every_rank_in_every_micro_batch) {
+  Plan plan = sound();
+  plan.synchronisation = Synchronisation::layer;
+  CHECK_THROWS(InvalidArgument, "rank 0 has neither group nor placeholder in micro-batch 1",
+               (planner::check(plan, Cluster{3, 0, 6}), 0));
+  fill_placeholders(plan);
+  CHECK(plan.micro_batches[0].placeholder.ranks.empty());
+  CHECK(plan.micro_batches[1].placeholder.ranks == (std::vector<Rank>{Rank(0), Rank(1)}));
+  planner::check(plan, Cluster{3, 0, 6});
+  const std::uint64_t with = digest(plan);
+  auto& idle = plan.micro_batches[1].placeholder.ranks;
+  const auto fails = [&](const char* message) {
+    CHECK_THROWS(InvalidArgument, message, (planner::check(plan, Cluster{3, 0, 6}), 0));
+  };
+  idle[0] = Rank(2);
+  fails("the placeholder of micro-batch 1 names rank 2, which has a group");
+  idle[0] = Rank(1);
+  fails("the placeholder of micro-batch 1 names rank 1 twice");
+  idle[0] = Rank(3);
+  fails("the placeholder of micro-batch 1 names rank 3, must be in 0..2");
+  idle = {Rank(0), Rank(1)};
+  plan.synchronisation = Synchronisation::micro_batch;
+  fails("micro-batch 1 has a placeholder of 2 ranks, but the plan does not synchronise in every layer");
+  fill_placeholders(plan);
+  planner::check(plan, Cluster{3, 0, 6});
+  plan.synchronisation = Synchronisation::layer;
+  CHECK(digest(plan) != with);
+}
+
+TEST(a_placeholder_costs_each_of_its_ranks) {
+  const CostModel cost{.seconds_per_token = 1.0, .micro_batch_seconds = 10.0, .placeholder_seconds = 7.0};
+  Plan plan = sound();
+  plan.synchronisation = Synchronisation::layer;
+  fill_placeholders(plan);
+  predict(plan, cost);
+  CHECK_NEAR(plan.micro_batches[1].placeholder.seconds, 7.0, 1e-15);
+  CHECK(plan.rank_seconds == (std::vector<double>{31.0, 31.0, 30.0}));
+  CHECK(plan.compute_seconds == (std::vector<double>{4.0, 4.0, 10.0}));
+  CHECK_NEAR(plan.makespan, 10 + 4 + 10 + 7, 1e-12);  // the idle ranks end last
+}
+
+TEST(a_chain_waits_for_the_ranks_it_shares_a_group_with) {
+  const CostModel cost{.seconds_per_token = 1.0, .micro_batch_seconds = 10.0};
+  Plan plan = sound();
+  plan.exclusive = true;
+  std::swap(plan.micro_batches[0], plan.micro_batches[1]);  // rank 2 alone for 6 + 10, then the ring with rank 0 for 4 + 10
+  predict(plan, cost);
+  CHECK(plan.rank_seconds == (std::vector<double>{14.0, 14.0, 30.0}));
+  CHECK_NEAR(plan.makespan, 30.0, 1e-12);
+  plan.micro_batches.push_back(plan.micro_batches[0]);  // rank 0 after the ring: it began at 16
+  plan.micro_batches[2].groups[0].ranks[0] = Rank(0);
+  predict(plan, cost);
+  CHECK_NEAR(plan.makespan, 16.0 + 14.0 + 16.0, 1e-12);
+  CHECK_NEAR(plan.rank_seconds[0], 30.0, 1e-12);
+}
+
 TEST(memory_counts_all_groups_of_a_rank) {
   Plan plan = sound();
   plan.micro_batches[0].groups[1].ranks[0] = Rank(0);  // 4 of the ring and 4 of its own

@@ -80,6 +80,22 @@ TEST(every_preset_can_be_planned_for) {
   CHECK(names.size() >= 12);
 }
 
+TEST(systems_that_shard_parameters_wait_in_every_layer) {
+  for (const auto& one : presets()) {
+    check::context() = one.name;
+    const bool replicated = one.name.starts_with("bytescale") || one.name.starts_with("zeppelin");
+    CHECK(one.synchronisation == (replicated ? Synchronisation::step : Synchronisation::layer));
+    const bool published_in_b1 = one.name.starts_with("flexsp") || one.name.starts_with("bytescale");
+    CHECK((one.cost.placeholder_seconds == 0.0) == published_in_b1);
+  }
+  // LLaMA 7B replicated: 6 bytes of each of 6.74e9 parameters stay on a rank, 12 are shared by 128.
+  const ModelShape& shape = *preset("zeppelin-a-7b").cost.shape;
+  const double parameters = weights(shape) + 4096.0 * 32000.0;
+  const double left = 72e9 - (6.0 + 12.0 / 128) * parameters;
+  CHECK_EQ(preset("zeppelin-a-7b").cluster(128, 65536).tokens_per_rank,
+           static_cast<std::int64_t>(left / activation_bytes_per_token(shape, false)));
+}
+
 TEST(bad_requests_are_named) {
   CHECK_THROWS(InvalidArgument, "preset \"gpt\" is unknown; allowed: flexsp-7b, flexsp-13b", preset("gpt"));
   CHECK_THROWS(InvalidArgument, "ranks is 0", preset("llama-7b").cluster(0, 1));

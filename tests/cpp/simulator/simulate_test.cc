@@ -164,6 +164,42 @@ TEST(made_plans_never_beat_their_busiest_rank_nor_without_overlap_their_predicti
   }
 }
 
+// Disjoint groups in every synchronisation, chains of different counts and placeholders with a cost among them.
+TEST(exclusive_plans_of_every_strategy_take_what_was_predicted) {
+  std::mt19937_64 random(31);
+  int waited = 0, placeholders = 0;
+  for (int trial = 0; trial < 60; ++trial) {
+    const CostModel cost{.seconds_per_pair = 1e-6,
+                         .seconds_per_token = 1e-3,
+                         .links = {{2, 1e-3}, {3, 2e-3}},
+                         .hop_seconds = trial % 4 ? 0.01 : 0.0,
+                         .micro_batch_seconds = trial % 5 ? 0.1 : 0.0,
+                         .placeholder_seconds = 4.0 * static_cast<double>(trial / 3 % 3)};
+    std::vector<std::int64_t> lengths;
+    for (int i = 0; i < 20; ++i) lengths.push_back(static_cast<std::int64_t>(random() % 4000 * (i % 5 ? 1 : 4)));
+    const auto synchronisation = static_cast<Synchronisation>(trial % 3);
+    for (const auto& strategy : strategy_names()) {
+      check::context() = strategy + " trial " + std::to_string(trial);
+      if (strategy == "data-parallel") continue;  // the longest fits on no rank alone
+      const Plan plan = make_plan(make_workload(lengths), {8, 0, 4000}, cost,
+                                  {.strategy = strategy,
+                                   .executable = {"whole", "ring", "ulysses", "gather"},
+                                   .synchronisation = synchronisation,
+                                   .work_limit = 2000,
+                                   .exclusive = true,
+                                   .degrees = "pow2"});
+      const Timeline strict = simulate(plan, cost, {8, 0, small_network()}, kPlanners);
+      CHECK_NEAR(strict.makespan, plan.makespan, 1e-9 * plan.makespan);
+      CHECK(simulate(plan, cost, {8, 0, small_network()}).makespan <= plan.makespan * (1 + 1e-9));
+      waited +=
+          is_chained(plan) && plan.makespan > *std::max_element(plan.rank_seconds.begin(), plan.rank_seconds.end()) + 1e-9;
+      for (const auto& micro_batch : plan.micro_batches) placeholders += micro_batch.placeholder.seconds > 0.0;
+    }
+  }
+  CHECK(waited > 3);
+  CHECK(placeholders > 10);
+}
+
 TEST(every_byte_is_received_where_it_was_sent_to) {
   std::mt19937_64 random(29);
   for (int trial = 0; trial < 20; ++trial) {

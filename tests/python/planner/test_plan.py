@@ -92,6 +92,7 @@ def test_a_damaged_dictionary_is_refused(change: dict[str, object], message: str
         "solve_seconds",
         "first_incumbent_seconds",
         "micro_batch_seconds",
+        "placeholders",
     }
     for field in data.keys() - optional:
         with pytest.raises(InvalidArgument, match=f'no "{field}"'):

@@ -59,6 +59,8 @@ def test_the_record_is_a_sound_plan_at_the_published_cost(
         ranks = [rank for group in micro_batch["groups"] for rank in group["ranks"]]
         assert len(set(ranks)) == len(ranks) <= 64
         assert set(ranks) <= set(range(64))
+        assert sorted(ranks + micro_batch["placeholder"]["ranks"]) == list(range(64))  # sharded parameters
+        assert micro_batch["placeholder"]["seconds"] == 0.0  # of FlexSP's model inside b1
         times = []
         for group in micro_batch["groups"]:
             degree, lengths = len(group["ranks"]), [LENGTHS[s] for s in group["sequences"]]
@@ -149,6 +151,25 @@ def test_options_of_presets_need_one(capsys: pytest.CaptureFixture[str]) -> None
     assert "--max-length is missing" in capsys.readouterr().err
     assert cli.main(["plan", "--lengths", "5", "--gpus", "2", "--preset", "gpt-2", "--max-length", "4K"]) == 2
     assert "flexsp-7b" in capsys.readouterr().err
+
+
+def test_replicated_parameters_leave_ranks_counts_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    lengths = ",".join(["60000", "60000"] + ["9000"] * 30 + ["500"] * 50)
+    arguments = ["plan", "--preset", "zeppelin-a-7b", "--max-length", "64K", "--gpus", "16", "--lengths", lengths]
+    assert cli.main([*arguments, "--strategy", "bytescale", "--json"]) == 0
+    record = record_of(capsys)
+    counts = [0] * 16
+    for micro_batch in record["micro_batches"]:
+        assert micro_batch["placeholder"] == {"ranks": [], "seconds": 0.0}
+        for group in micro_batch["groups"]:
+            for rank in group["ranks"]:
+                counts[rank] += 1
+    assert min(counts) < max(counts) <= len(record["micro_batches"])
+    assert record["makespan_s"] <= sum(micro_batch["makespan_s"] for micro_batch in record["micro_batches"])
+    assert cli.main([*arguments, "--strategy", "bytescale", "--synchronisation", "layer", "--json"]) == 0
+    waiting = record_of(capsys)
+    assert any(micro_batch["placeholder"]["seconds"] > 0 for micro_batch in waiting["micro_batches"])
+    assert record["makespan_s"] < waiting["makespan_s"]
 
 
 def exclusive(lengths: list[int], cluster: hetsp.Cluster, cost: Any = None) -> hetsp.Plan:
