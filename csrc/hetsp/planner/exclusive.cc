@@ -11,6 +11,7 @@
 #include "hetsp/base/error.h"
 #include "hetsp/packing/area_bound.h"
 #include "hetsp/packing/item_types.h"
+#include "hetsp/planner/chain_search.h"
 #include "hetsp/planner/pack_step.h"
 #include "hetsp/planner/plan_check.h"
 #include "hetsp/planner/strategies/bytescale.h"
@@ -50,6 +51,9 @@ constexpr std::array kDrafts = {
     NamedDraft{"bytescale-pp", draft_bytescale_pp, 4096},
     NamedDraft{"zeppelin", draft_zeppelin, 4096},
 };
+
+constexpr std::size_t kMostChained = 16384;  // sequences; above, whole ones fill every chain
+constexpr double kPackingTime = 0.4;         // of the time_limit, where chains are searched after it
 
 // Zeppelin's zones share ranks unless the caller wants disjoint groups; all others run one group of a rank at a time.
 bool shares_ranks(std::string_view strategy, const Task& task) { return strategy == "zeppelin" && !task.options.exclusive; }
@@ -92,9 +96,21 @@ void require_count(const Plan& plan, const Task& task) {
                               task.options.micro_batches, " were asked for"));
 }
 
+// Takes over the groups of `other` where they are better and not too many.
+void offer(Plan& plan, Plan other, const Task& task) {
+  if (other.makespan >= plan.makespan || too_many(other, task)) return;
+  plan.micro_batches = std::move(other.micro_batches);
+  predict(plan, task.cost, task.cluster.ranks_per_node);
+}
+
 // The search's plan, or a strategy's where that is better; its bound is of the degrees of `task`.
 Plan best_of_degrees(const Task& task) {
-  Packed packed = pack_step(task);
+  const bool chains = task.options.synchronisation == Synchronisation::step && task.sequences.size() <= kMostChained;
+  PlanOptions options = task.options;
+  if (chains) options.time_limit *= kPackingTime;
+  Packed packed = pack_step({task.sequences, task.cluster, task.cost, options, task.modes});
+  std::vector<Draft> seeds;
+  if (chains) seeds.push_back(packed.draft);
   Plan plan = price(task, std::move(packed.draft));
   plan.lower_bound = std::max(packed.lower_bound, area_bound(task));  // the packing's own was cut off by its limits
   plan.first_incumbent_seconds = packed.first_seconds;
@@ -104,13 +120,16 @@ Plan best_of_degrees(const Task& task) {
     // Its search takes as long as ours: a caller in a hurry goes without.
     if (candidate.make == draft_flexsp && task.options.time_limit > 0.0) continue;
     try {
-      Plan other = price(task, candidate.make(task));
-      if (other.makespan >= plan.makespan || too_many(other, task)) continue;
-      plan.micro_batches = std::move(other.micro_batches);
-      predict(plan, task.cost, task.cluster.ranks_per_node);
+      Draft draft = candidate.make(task);
+      if (chains) seeds.push_back(draft);
+      offer(plan, price(task, std::move(draft)), task);
     } catch (const PlanInfeasible&) {  // a strategy that cannot serve this step is no candidate
     } catch (const InvalidArgument&) {
     }
+  }
+  if (chains) {
+    const double rest = (1.0 - kPackingTime) * task.options.time_limit;
+    offer(plan, price(task, search_chains(task, seeds, area_bound(task), rest)), task);
   }
   return plan;
 }

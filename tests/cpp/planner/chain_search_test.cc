@@ -1,0 +1,118 @@
+#include "hetsp/planner/chain_search.h"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+
+#include "hetsp/planner/pack_step.h"
+#include "hetsp/planner/plan_check.h"
+#include "planner/random_step.h"
+#include "support/check.h"
+
+using namespace hetsp;
+using namespace hetsp::planner;
+
+namespace {
+
+PlanOptions options_of(std::uint64_t seed) {
+  PlanOptions options;
+  options.degrees = seed % 2 == 0 ? "any" : "pow2";
+  options.exclusive = true;
+  options.synchronisation = Synchronisation::step;
+  options.work_limit = 200'000;
+  options.seed = seed;
+  return options;
+}
+
+// Every order of the sequences, and for each every set of ranks: groups of one sequence, each as soon as its ranks are free.
+class AllSchedules {
+ public:
+  explicit AllSchedules(const Task& task) : task_(task), free_at_(task.cluster.ranks), done_(task.sequences.size()) {}
+  double least() {
+    place(0, 0.0);
+    return least_;
+  }
+
+ private:
+  void place(std::size_t count, double makespan) {
+    if (makespan >= least_) return;
+    if (count == done_.size()) {
+      least_ = makespan;
+      return;
+    }
+    for (std::size_t s = 0; s < done_.size(); ++s) {
+      if (done_[s]) continue;
+      done_[s] = true;
+      for (unsigned set = 1; set < 1u << task_.cluster.ranks; ++set) on(set, s, count, makespan);
+      done_[s] = false;
+    }
+  }
+  void on(unsigned set, std::size_t s, std::size_t count, double makespan) {
+    int degree = 0;
+    double begin = 0.0;
+    for (std::size_t r = 0; r < free_at_.size(); ++r)
+      if (set >> r & 1u) ++degree, begin = std::max(begin, free_at_[r]);
+    const auto* mode = task_.modes.find(Kind::ring, degree);
+    if (mode == nullptr || task_.modes.room(degree) < task_.sequences[s].tokens) return;
+    const double end = begin + Modes::seconds(*mode, task_.sequences[s]);
+    const auto before = free_at_;
+    for (std::size_t r = 0; r < free_at_.size(); ++r)
+      if (set >> r & 1u) free_at_[r] = end;
+    place(count + 1, std::max(makespan, end));
+    free_at_ = before;
+  }
+
+  const Task& task_;
+  std::vector<double> free_at_;
+  std::vector<bool> done_;
+  double least_ = std::numeric_limits<double>::infinity();
+};
+
+Plan plan_of(const Task& task, Draft draft) {
+  Plan plan = make_plan(task.sequences, serialise(std::move(draft), task.cluster.ranks), task.cluster, Synchronisation::step);
+  plan.exclusive = true;
+  predict(plan, task.cost, task.cluster.ranks_per_node);
+  planner::check(plan, task.cluster);
+  return plan;
+}
+
+}  // namespace
+
+TEST(small_steps_end_up_at_the_best_of_all_schedules) {
+  int optimal = 0, tried = 0;
+  for (std::uint64_t seed = 0; seed < 150; ++seed) {
+    RandomStep step(seed, 5, 3);
+    for (auto& sequence : step.sequences) sequence.fixed_cost = 0.0;
+    step.cost.micro_batch_seconds = 0.0;  // so that groups of one sequence are as good as any
+    const PlanOptions options = options_of(seed);
+    const Modes modes(step.cost, step.cluster, options);
+    const Task task{step.sequences, step.cluster, step.cost, options, modes};
+    check::context() = step.name;
+    if (modes.least_degree(longest(step.sequences)) == 0) continue;
+    const double bound = area_bound(task);
+    const Plan plan = plan_of(task, search_chains(task, {}, bound, 0.0));
+    const double least = AllSchedules(task).least();
+    CHECK(bound <= least * (1 + 1e-9) + 1e-12);
+    CHECK(plan.makespan >= least * (1 - 1e-9) - 1e-12);
+    CHECK(plan.makespan <= 1.34 * least + 1e-12);  // 4/3, what LPT alone promises for whole sequences
+    optimal += plan.makespan <= least * (1 + 1e-9) + 1e-12;
+    ++tried;
+  }
+  CHECK(tried > 100);
+  CHECK(optimal > tried * 9 / 10);
+}
+
+TEST(equal_arguments_give_equal_chains) {
+  for (std::uint64_t seed = 200; seed < 210; ++seed) {
+    RandomStep step(seed, 40, 12);
+    for (auto& sequence : step.sequences) sequence.fixed_cost = 0.0;
+    const PlanOptions options = options_of(0);
+    const Modes modes(step.cost, step.cluster, options);
+    const Task task{step.sequences, step.cluster, step.cost, options, modes};
+    check::context() = step.name;
+    const auto made = [&] { return digest(plan_of(task, search_chains(task, {}, area_bound(task), 0.0))); };
+    CHECK_EQ(made(), made());
+  }
+}
+
+TEST_MAIN()
