@@ -17,9 +17,11 @@ LAYERS = {
     "attention": ("errors", "_native"),
     "planner": ("errors", "_native"),
     "simulator": ("errors", "_native", "planner"),
+    "calibration": ("errors", "planner", "simulator"),
     "lp": ("errors", "_native"),
     "documents": ("errors",),
-    "sequence_parallel": ("errors", "_native", "attention", "planner", "documents"),
+    "runqueue": (),
+    "sequence_parallel": ("errors", "_native", "attention", "planner", "documents", "runqueue"),
     "loss": ("errors", "planner", "sequence_parallel"),
 }
 # These parts are what a user could have written: they may import the package as a user would, and any part.

@@ -35,6 +35,7 @@ class Walker:
     ) -> None:
         self.layout, self.window, self.scale, self.softcap = layout, window, scale, softcap
         self.q, self.k, self.v = q, k, v
+        layout.trace.device = q.device.type
         self.head_dim = k.shape[-1]
         self.acc = torch.float64 if q.dtype == torch.float64 else torch.float32
         self.rings = {rows.ring: rows for rows in layout.rings}
