@@ -1,7 +1,7 @@
 """`hetsp plan`: plans a step from its lengths and prints the plan.
 
 With --preset the plan is of disjoint groups, on the cost model, memory and cluster of that name; docs/planner.md has the format
-of --json. Without, it is a plan of the training engine, for its default cost model."""
+of --json. Without, it is a plan of the training engine: for what --cost-model measured, or for an assumed cost model."""
 
 import argparse
 import json
@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import InvalidArgument
 from ..planner import Cluster, plan, plan_record, preset, strategy_names, write_plans
+from ._cost_model import add_cost_model, cost_model_of
 from ._lengths import read_lengths, tokens
 
 SYNCHRONISATIONS = ("step", "micro_batch", "layer")
@@ -28,6 +29,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument("--first", type=int, metavar="N", help="only the first N lengths")
     parser.add_argument("--preset", metavar="NAME", help="cost model, memory and nodes by name, such as flexsp-7b or llama-7b")
+    add_cost_model(parser)
     parser.add_argument(
         "--max-length",
         type=tokens,
@@ -63,18 +65,22 @@ def run(args: argparse.Namespace) -> int:
             raise InvalidArgument(f"--first is {args.first}, must be at least 1")
         lengths = lengths[: args.first]
     search = {"strategy": args.strategy, "work_limit": args.work_limit, "time_limit": args.time_limit, "seed": args.seed}
-    made = _for_preset(args, lengths, search) if args.preset is not None else _for_engine(args, lengths, search)
+    measured = cost_model_of(args)
+    made = _for_preset(args, lengths, search) if args.preset is not None else _for_engine(args, lengths, measured, search)
     if args.out is not None:
         try:
             write_plans(args.out, [made])
         except OSError as error:
             raise InvalidArgument(f"--out: {args.out} cannot be written: {error}") from None
+    predicted = {} if measured is None else _prediction(measured, made)
     if not args.json:
         print(made, end="")
+        for name, seconds in predicted.items():
+            print(f"{name.replace('_', ' ')}: {seconds:.4g}")
     elif args.preset is not None:
         print(json.dumps(plan_record(made)))
     else:
-        print(json.dumps({**made.to_dict(), "gap": made.gap, "balance": made.balance, "one_line": made.one_line()}))
+        print(json.dumps({**made.to_dict(), "gap": made.gap, "balance": made.balance, "one_line": made.one_line()} | predicted))
     return 0
 
 
@@ -102,13 +108,23 @@ def _for_preset(args: argparse.Namespace, lengths: list[int], search: dict[str, 
     )
 
 
-def _for_engine(args: argparse.Namespace, lengths: list[int], search: dict[str, Any]) -> Any:
+def _prediction(measured: Any, made: Any) -> dict[str, float]:
+    """As `hetsp train` runs the plan; its makespan charges start-ups to every sequence alone."""
+    seconds = measured.seconds(made)
+    return {"predicted_seconds": seconds, "predicted_step_seconds": seconds + measured.step_seconds}
+
+
+def _for_engine(args: argparse.Namespace, lengths: list[int], measured: Any, search: dict[str, Any]) -> Any:
     for name in NEEDS_PRESET:
         if getattr(args, name) not in (None, False):
             raise InvalidArgument(f"--{name.replace('_', '-')} needs --preset")
     memory = args.memory_tokens if args.memory_tokens is not None else max(1, sum(lengths))
     synchronisation = args.synchronisation or "step"
-    return plan(lengths, Cluster(args.ranks, memory), window=args.window, synchronisation=synchronisation, **search)
+    cluster = Cluster(args.ranks, memory)
+    if measured is None:
+        return plan(lengths, cluster, window=args.window, synchronisation=synchronisation, **search)
+    sequences = measured.sequences(lengths, -1 if args.window is None else args.window)
+    return plan(sequences, cluster, measured.cost_model, synchronisation=synchronisation, **search)
 
 
 def _count(text: str) -> int:

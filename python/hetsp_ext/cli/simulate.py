@@ -1,15 +1,19 @@
-"""`hetsp simulate`: replays plans on a described cluster, and shows who computes, communicates and waits."""
+"""`hetsp simulate`: replays plans on a described cluster, and shows who computes, communicates and waits.
+
+With --cost-model the cluster is the machine that `hetsp calibrate` measured, and the plans are those of `hetsp train`."""
 
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidArgument
-from ..planner import plan, preset, presets, read_plans
+from ..planner import Cluster, plan, preset, presets, read_plans
 from ..simulator import ROUTINGS, figures, lanes, simulate
 from ..simulator.reproduce import NAMES, reproduce
+from ._cost_model import add_cost_model, cost_model_of
 from ._lengths import read_lengths, tokens
 
 KINDS = ("whole", "ulysses", "ring", "gather")  # of two that cost the same, the first
@@ -18,6 +22,7 @@ KINDS = ("whole", "ulysses", "ring", "gather")  # of two that cost the same, the
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subparsers.add_parser("simulate", help="replay plans on a described cluster", description=__doc__)
     parser.add_argument("--preset", metavar="NAME", help="cost model and cluster: " + ", ".join(p.name for p in presets()))
+    add_cost_model(parser)
     parser.add_argument("--gpus", type=int, metavar="N", help="ranks")
     work = parser.add_mutually_exclusive_group()
     work.add_argument("--lengths", metavar="1,2,3|FILE", help="tokens of each sequence of a step, as in `hetsp plan`")
@@ -32,9 +37,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--max-length", type=tokens, metavar="TOKENS", help="context of the model, such as 384K (default: the longest sequence)"
     )
     parser.add_argument("--strategy", default="auto", help="that plans the lengths, as in `hetsp plan`")
-    parser.add_argument("--degrees", choices=("any", "pow2"), default="pow2", help="ranks of a group")
+    parser.add_argument("--degrees", choices=("any", "pow2"), help="with --preset: ranks of a group (default: pow2)")
     parser.add_argument(
-        "--synchronisation", choices=("step", "micro_batch", "layer"), help="where ranks wait (default: as the preset's system)"
+        "--synchronisation",
+        choices=("step", "micro_batch", "layer"),
+        help="where ranks wait (default: as the preset's system; with --cost-model: step)",
     )
     parser.add_argument("--no-overlap", action="store_true", help="computation hides no hop of a ring")
     parser.add_argument("--no-contention", action="store_true", help="messages do not share links")
@@ -48,38 +55,81 @@ def run(args: argparse.Namespace) -> int:
         return run_reproduction(args)
     if args.draw and args.draw.suffix not in (".svg", ".json"):
         raise InvalidArgument(f"--draw {args.draw}: must end in .svg or .json")
-    if args.preset is None:
+    measured = cost_model_of(args)
+    if measured is None and args.preset is None:
         raise InvalidArgument("--preset is missing; allowed: " + ", ".join(p.name for p in presets()))
-    setting = preset(args.preset)
-    for number, made in enumerate(plans_of(args, setting)):
-        timeline = simulate(
-            made,
-            setting.cost_model,
-            ranks_per_node=setting.ranks_per_node,
-            overlap=setting.overlaps and not args.no_overlap,
-            contention=not args.no_contention,
-            routing=args.routing,
-        )
+    refuse_what_was_not_measured(args)
+    name = args.preset or str(args.cost_model)
+    setting = preset(args.preset) if measured is None else None
+    for number, made in enumerate(plans_of(args, lambda lengths: planned(args, lengths, setting, measured))):
+        timeline = replayed(args, made, setting, measured)
         if args.json:
             record = {
                 "plan": number,
                 "digest": made.digest,
                 "predicted": made.makespan,
                 **figures(timeline),
+                **({} if measured is None else {"step_seconds": timeline.makespan + measured.step_seconds}),
                 "busy_seconds": timeline.busy,
                 "communication_seconds": timeline.communication,
                 "wait_seconds": timeline.wait,
             }
             print(json.dumps(record))
         else:
-            print(table(setting, made, timeline), end="")
+            print(table(name, made, timeline), end="")
         if number == 0 and args.draw:
-            draw(args.draw, made, timeline, f"{args.preset}, {made.one_line()}, simulated {timeline.makespan:.3g} s")
+            draw(args.draw, made, timeline, f"{name}, {made.one_line()}, simulated {timeline.makespan:.3g} s")
     return 0
 
 
-def plans_of(args: argparse.Namespace, setting: Any) -> list[Any]:
-    """The plans of --plans, or the one that --strategy makes of --lengths."""
+def refuse_what_was_not_measured(args: argparse.Namespace) -> None:
+    """A calibration knows one tier of links, hides nothing, and says nothing of memory."""
+    if args.cost_model is None:
+        return
+    for name in ("max_length", "degrees", "no_overlap", "no_contention"):
+        if getattr(args, name) not in (None, False):
+            raise InvalidArgument(
+                f"--{name.replace('_', '-')} is for --preset; --cost-model {args.cost_model} does not know it"
+            )
+    if args.routing != ROUTINGS[0]:
+        raise InvalidArgument(f"--routing {args.routing} is for --preset; --cost-model {args.cost_model} knows one node")
+
+
+def replayed(args: argparse.Namespace, made: Any, setting: Any, measured: Any) -> Any:
+    """The plan's timeline, on a preset's cluster or on the machine that was measured."""
+    if measured is not None:
+        return measured.timeline(made)
+    return simulate(
+        made,
+        setting.cost_model,
+        ranks_per_node=setting.ranks_per_node,
+        overlap=setting.overlaps and not args.no_overlap,
+        contention=not args.no_contention,
+        routing=args.routing,
+    )
+
+
+def planned(args: argparse.Namespace, lengths: list[int], setting: Any, measured: Any) -> Any:
+    """What --strategy makes of the lengths: as `hetsp train` plans on what was measured, else disjoint groups."""
+    if measured is not None:
+        sequences, cluster = measured.sequences(lengths), Cluster(args.gpus, max(1, sum(lengths)))
+        how = {"strategy": args.strategy, "synchronisation": args.synchronisation or "step"}
+        return plan(sequences, cluster, measured.cost_model, **how)
+    longest = args.max_length if args.max_length is not None else max(lengths, default=1)
+    return plan(
+        setting.sequences(lengths),
+        setting.cluster(args.gpus, longest),
+        setting.cost_model,
+        strategy=args.strategy,
+        executable=KINDS,
+        exclusive=True,
+        degrees=args.degrees or "pow2",
+        synchronisation=args.synchronisation or setting.synchronisation,
+    )
+
+
+def plans_of(args: argparse.Namespace, planned: Callable[[list[int]], Any]) -> list[Any]:
+    """The plans of --plans, or the one that is planned for --lengths."""
     if args.plans is not None:
         try:
             made = list(read_plans(args.plans))
@@ -97,20 +147,7 @@ def plans_of(args: argparse.Namespace, setting: Any) -> list[Any]:
         if args.first < 1:
             raise InvalidArgument(f"--first is {args.first}, must be at least 1")
         lengths = lengths[: args.first]
-    longest = args.max_length if args.max_length is not None else max(lengths, default=1)
-    cluster = setting.cluster(args.gpus, longest)
-    return [
-        plan(
-            setting.sequences(lengths),
-            cluster,
-            setting.cost_model,
-            strategy=args.strategy,
-            executable=KINDS,
-            exclusive=True,
-            degrees=args.degrees,
-            synchronisation=args.synchronisation or setting.synchronisation,
-        )
-    ]
+    return [planned(lengths)]
 
 
 def run_reproduction(args: argparse.Namespace) -> int:
@@ -124,13 +161,13 @@ def run_reproduction(args: argparse.Namespace) -> int:
     return 0
 
 
-def table(setting: Any, made: Any, timeline: Any) -> str:
+def table(name: str, made: Any, timeline: Any) -> str:
     """The figures of one plan as lines to read."""
     shares = figures(timeline)
     most = max(range(made.ranks), key=lambda rank: timeline.busy[rank])
     least = min(range(made.ranks), key=lambda rank: timeline.busy[rank])
     lines = [
-        f"{setting.name}: {len(made.sequences)} sequences, {sum(made.lengths)} tokens on {made.ranks} ranks, "
+        f"{name}: {len(made.sequences)} sequences, {sum(made.lengths)} tokens on {made.ranks} ranks, "
         f"{len(made.micro_batches)} micro-batches, {made.strategy}",
         f"  degrees        {made.one_line()}",
         f"  predicted      {made.makespan:10.4g} s",

@@ -11,15 +11,16 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import hetsp_ext
 
+from ..calibration import read_cost_model
 from ..doctor import cores
 from ..errors import InvalidArgument
 from ..timeline import write_chrome_trace, write_svg
-from .cost import cluster_of, cost_model_of
+from .cost import cluster_of, cost_model_of, setting_of
 from .model import build_model, model_config
 from .options import Options
 from .ranks import Ranks, joined, naming_lost_peers, threads_per_rank
 from .report import Report, step_record, summary_record, summary_table, verify_record
-from .step import Planner, Prediction, StepResult, Trainer
+from .step import FittedPrediction, MeasuredPrediction, Planner, Prediction, StepResult, Trainer
 from .verify import BARS, Verification, VerificationFailed, verify
 
 __all__ = ["open_documents", "run_rank"]
@@ -71,7 +72,9 @@ class Job:
         self.source = open_documents(options)
         self.require_same_documents()
         self.folder = self.output_folder() if self.ranks.rank == 0 else Path()
-        self.prediction = Prediction()
+        self.measured = None if options.cost_model is None else read_cost_model(options.cost_model)
+        self.require_measured_for_this()
+        self.prediction: Prediction = FittedPrediction() if self.measured is None else MeasuredPrediction(self.measured)
         self.verification: Verification | None = None
 
     def run(self) -> Verification | None:
@@ -95,9 +98,13 @@ class Job:
 
     def train(self, trainer: Trainer, strategy: str) -> list[StepResult]:
         memory = self.options.memory_tokens or self.options.batch_tokens
+        cluster = cluster_of(self.ranks.size, memory)
         compute = torch.bfloat16 if self.options.dtype == "bfloat16" else self.dtype
-        cost_model = cost_model_of(self.config, compute, self.ranks.device)
-        planner = Planner(cluster_of(self.ranks.size, memory), cost_model, strategy)
+        planner = (
+            Planner(cluster, cost_model_of(self.config, compute, self.ranks.device), strategy)
+            if self.measured is None
+            else Planner(cluster, self.measured.cost_model, strategy, self.measured.seconds_per("sequences"))
+        )
         chosen = strategy == self.options.plan
         results = []
         for step in range(self.options.steps):
@@ -124,6 +131,23 @@ class Job:
             f"verify  degrees {found.degrees}  relative difference of the loss {found.loss_relative_difference:.1e}, "
             f"of {found.gradients_compared} gradients {found.max_gradient_relative_difference:.1e} {found.worst_gradient}",
         )
+
+    def require_measured_for_this(self) -> None:
+        """A cost model of another model, precision or device would predict plausible nonsense."""
+        if self.measured is None:
+            return
+        own = setting_of(self.config, self.options.dtype, self.ranks.device, self.ranks.size)
+        differences = self.measured.setting.differences(own)
+        if differences:
+            raise InvalidArgument(
+                f"--cost-model {self.options.cost_model} was measured for another job: {'; '.join(differences)}"
+            )
+        ranks, threads = self.measured.setting.ranks, self.measured.setting.threads
+        if (ranks, threads) != (own.ranks, own.threads):
+            self.report.say(
+                f"the cost model was measured with {ranks} ranks of {threads} threads at once; this run has {own.ranks} of "
+                f"{own.threads}, so its predictions may be off"
+            )
 
     def require_same_documents(self) -> None:
         own = self.source.fingerprint()
@@ -160,7 +184,11 @@ class Job:
         )
         if self.ranks.device.type == "cpu" and size * threads_per_rank(size) > cores():
             self.report.say(f"{size} ranks share {cores()} cores: measured times include waits for a core")
-        self.report.say("predictions are the cost model's times one factor, fitted to step 1")
+        self.report.say(
+            "predictions are the cost model's times one factor, fitted to step 1"
+            if self.measured is None
+            else f"predictions are those of {self.options.cost_model}, measured before"
+        )
 
     def write_timeline(self, last: StepResult) -> None:
         every: list[list] | None = [[] for _ in range(self.ranks.size)] if self.ranks.rank == 0 else None

@@ -55,11 +55,11 @@ def launch(argv: Sequence[str], ranks: int) -> int:
         failure = first_failure([Failure(rank, each.exitcode, each.timestamp) for rank, each in error.failures.items()])
         if failure.exit_status == 2:
             return 2
-        print(f"hetsp train: error: {describe(failure)}; the other ranks were stopped", file=sys.stderr)
+        print(f"hetsp {argv[0]}: error: {describe(failure)}; the other ranks were stopped", file=sys.stderr)
         return 1
     except SignalException as error:  # sent to this process; the agent has stopped the ranks
         name = signal.Signals(error.sigval).name
-        print(f"hetsp train: stopped by {name}, and all ranks with it", file=sys.stderr)
+        print(f"hetsp {argv[0]}: stopped by {name}, and all ranks with it", file=sys.stderr)
         return 128 + error.sigval
     return 0
 

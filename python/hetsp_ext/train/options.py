@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import InvalidArgument
 
-__all__ = ["DTYPES", "PLANS", "Options", "add_arguments"]
+__all__ = ["DTYPES", "PLANS", "Options", "add_arguments", "add_model_arguments"]
 
 PLANS = ("auto", "static", "data-parallel")
 DTYPES = ("float32", "float64", "bfloat16")
@@ -27,6 +27,7 @@ class Options:
     data: Path | None = None
     pattern: str | None = None
     plan: str = "auto"
+    cost_model: Path | None = None
     dtype: str = "float32"
     device: str = "auto"
     learning_rate: float = 1e-3
@@ -53,26 +54,32 @@ class Options:
         return cls(**{field.name: getattr(args, field.name) for field in fields(cls)})
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the options; their names are the fields of Options."""
+def add_model_arguments(group: "argparse._ArgumentGroup", default_ranks: int) -> None:
+    """What decides how long a token takes: the same options for `train` and `calibrate`."""
     defaults = Options()
-    job = parser.add_argument_group("the job")
-    job.add_argument(
-        "--ranks", type=int, metavar="N", help=f"processes that share the work (default {DEFAULT_RANKS}, or torchrun's)"
+    group.add_argument(
+        "--ranks", type=int, metavar="N", help=f"processes that share the work (default {default_ranks}, or torchrun's)"
     )
-    job.add_argument("--steps", type=int, default=defaults.steps, metavar="N", help="optimizer steps (default %(default)s)")
-    job.add_argument(
+    group.add_argument(
         "--model",
         default=defaults.model,
         metavar="{tiny,small,FILE.json}",
         help="a built-in size or a transformers Llama config; weights are random (default %(default)s)",
     )
-    job.add_argument(
+    group.add_argument(
         "--dtype", choices=DTYPES, default=defaults.dtype, help="bfloat16 keeps float32 weights (default %(default)s)"
     )
-    job.add_argument(
+    group.add_argument(
         "--device", choices=DEVICES, default=defaults.device, help="auto: cuda if there is a GPU per rank, else cpu"
     )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options; their names are the fields of Options."""
+    defaults = Options()
+    job = parser.add_argument_group("the job")
+    add_model_arguments(job, DEFAULT_RANKS)
+    job.add_argument("--steps", type=int, default=defaults.steps, metavar="N", help="optimizer steps (default %(default)s)")
     job.add_argument(
         "--learning-rate", type=float, default=defaults.learning_rate, metavar="X", help="of AdamW (default %(default)s)"
     )
@@ -107,6 +114,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="TOKENS",
         help="what one rank can hold of a micro-batch (default: a whole step)",
+    )
+    plan.add_argument(
+        "--cost-model",
+        type=Path,
+        metavar="FILE",
+        help="plan and predict with what `hetsp calibrate` measured for this model (default: rates by hand, scaled to step 1)",
     )
     output = parser.add_argument_group("the results")
     output.add_argument(

@@ -26,6 +26,7 @@ def step_record(result: StepResult, strategy: str, prediction: Prediction) -> di
         "tokens_per_second": result.tokens / result.seconds,
         "predicted_seconds": prediction.seconds(result.plan),
         "measured_seconds": result.measured,
+        "predicted_step_seconds": prediction.step_seconds(result.plan),
         "busy_least": min(result.busy),
         "busy_most": max(result.busy),
         "gap": result.plan.gap,
@@ -33,6 +34,7 @@ def step_record(result: StepResult, strategy: str, prediction: Prediction) -> di
         "rank_pairs": result.rank_pairs,
         "rank_work_seconds": result.work_seconds,
         "rank_wait_seconds": result.wait_seconds,
+        "rank_delay_seconds": result.delay_seconds,
     }
 
 
@@ -134,6 +136,10 @@ class Report:
 
     def step(self, record: dict[str, Any]) -> None:
         self.record(record, step_line(record))
+        self.advance()
+
+    def advance(self) -> None:
+        """One step further, on the bar."""
         if self._bar is not None:
             self._bar.update()
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -15,12 +15,22 @@ from transformers import LlamaForCausalLM
 
 import hetsp_ext
 
+from ..calibration import MeasuredCost
 from ..integrations.transformers import model_inputs
+from ..runqueue import delay_seconds
 from ..timeline import Event
 from .gradients import sum_gradients
 from .ranks import Ranks
 
-__all__ = ["Planner", "Prediction", "StepResult", "Trainer", "busy_fractions"]
+__all__ = [
+    "FittedPrediction",
+    "MeasuredPrediction",
+    "Planner",
+    "Prediction",
+    "StepResult",
+    "Trainer",
+    "busy_fractions",
+]
 
 
 @dataclass(frozen=True)
@@ -30,10 +40,13 @@ class Planner:
     cluster: Any
     cost_model: Any
     strategy: str
+    sequence_seconds: float = 0.0  # that each document costs whatever its length
 
     def plan(self, lengths: list[int], rank: int) -> Any:
-        own = hetsp_ext.plan(lengths, self.cluster, self.cost_model, strategy=self.strategy) if rank == 0 else None
-        return hetsp_ext.agree(own)
+        if rank != 0:
+            return hetsp_ext.agree(None)
+        sequences = [hetsp_ext.Sequence(length, fixed_cost=self.sequence_seconds) for length in lengths]
+        return hetsp_ext.agree(hetsp_ext.plan(sequences, self.cluster, self.cost_model, strategy=self.strategy))
 
 
 @dataclass(frozen=True)
@@ -44,16 +57,19 @@ class StepResult:
     plan: Any
     loss: float
     tokens: int
-    seconds: float  # wall time of the whole step on the slowest rank
+    seconds: float  # wall time of the whole step on the slowest rank, from planning to the updated weights
     work_seconds: list[float]  # [ranks] forward and backward, waits for peers included
     wait_seconds: list[float]  # [ranks] of these, spent waiting for peers
+    delay_seconds: list[float]  # [ranks] of work_seconds, spent ready to run while other threads had the cores
+    other_delay_seconds: list[float]  # [ranks] the same of the rest of the step
     rank_tokens: list[int]  # [ranks] executed
     rank_pairs: list[int]  # [ranks] executed, per head and layer
     events: list[Event] = field(repr=False)
+    traced: list[Any] = field(repr=False)  # this rank's events of attention, TraceEvent; empty without trace
 
     @property
     def measured(self) -> float:
-        """What the makespan predicts: the slowest rank's forward and backward."""
+        """What a prediction of the plan predicts: the slowest rank's forward and backward."""
         return max(self.work_seconds)
 
     @property
@@ -85,22 +101,23 @@ class Trainer:
     ) -> StepResult:
         """Trains on the documents of one step (counted from 0). `before_update` sees the summed gradients; untimed."""
         dist.barrier()  # what rank 0 does between steps is no part of a step, and the ranks' clocks start together
-        clock = Clock()
+        clock, at_start = Clock(), delay_seconds()
         with clock.range("plan"):
             documents = hetsp_ext.StepSequences(self.source, step)
             plan = planner.plan(documents.lengths, self.ranks.rank)
         with clock.range("read"):
             shards = hetsp_ext.shard(plan, documents, device=self.ranks.device, trace=trace)
-        begin = time.perf_counter()
+        begin, delayed = time.perf_counter(), delay_seconds()
         loss = sum(self.forward_backward(shard, plan, clock) for shard in shards)
-        work = time.perf_counter() - begin
+        work, delayed = time.perf_counter() - begin, delay_seconds() - delayed
         with clock.range("gradient sum"):
             sum_gradients(self.model.parameters())
         own = [
             float(loss), clock.elapsed(), work, sum(shard.layout.waited for shard in shards),
-            sum(shard.layout.tokens for shard in shards), sum(shard.layout.pairs for shard in shards),
+            sum(shard.layout.tokens for shard in shards), sum(shard.layout.pairs for shard in shards), delayed,
         ]  # fmt: skip
         every = gathered(own, self.ranks)
+        traced = [event for shard in shards for event in shard.layout.events]
         result = StepResult(
             step=step,
             plan=plan,
@@ -109,16 +126,26 @@ class Trainer:
             seconds=max(row[1] for row in every),
             work_seconds=[row[2] for row in every],
             wait_seconds=[row[3] for row in every],
+            delay_seconds=[row[6] for row in every],
+            other_delay_seconds=[],
             rank_tokens=[int(row[4]) for row in every],
             rank_pairs=[int(row[5]) for row in every],
-            events=clock.events + [clock.event(event) for shard in shards for event in shard.layout.events],
+            events=clock.events + [clock.event(event) for event in traced],
+            traced=traced,
         )
         if before_update is not None:
             before_update(result)
+        begin = time.perf_counter()
         with record_function("hetsp::optimizer"):
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
-        return result
+            self.synchronize()
+        update = gathered([time.perf_counter() - begin, delay_seconds() - at_start - delayed], self.ranks)
+        return replace(
+            result,
+            seconds=result.seconds + max(row[0] for row in update),
+            other_delay_seconds=[row[1] for row in update],
+        )
 
     def forward_backward(self, shard: Any, plan: Any, clock: Clock) -> float:
         """Adds a micro-batch's gradients to the model's; returns this rank's share of the loss."""
@@ -129,9 +156,12 @@ class Trainer:
             share = hetsp_ext.token_mean(loss, plan)
         with clock.range(f"backward {number}"):
             share.backward()
-            if self.ranks.device.type == "cuda":
-                torch.cuda.synchronize()  # a time without it would be that of the launches
+            self.synchronize()
         return share.item()
+
+    def synchronize(self) -> None:
+        if self.ranks.device.type == "cuda":
+            torch.cuda.synchronize()  # a time without it would be that of the launches
 
     def precision(self) -> Any:
         return nullcontext() if self.autocast is None else torch.autocast(self.ranks.device.type, self.autocast)
@@ -176,9 +206,22 @@ def gathered(own: list[float], ranks: Ranks) -> list[list[float]]:
     return [row.tolist() for row in every]
 
 
+class Prediction(Protocol):
+    """What a step is expected to take."""
+
+    def fit(self, result: StepResult) -> None:
+        """Learns from a measured step, where it learns at all."""
+
+    def seconds(self, plan: Any) -> float:
+        """Of forward and backward on the slowest rank: StepResult.measured."""
+
+    def step_seconds(self, plan: Any) -> float | None:
+        """Of the whole step: StepResult.seconds; None where nothing is known of the rest."""
+
+
 @dataclass
-class Prediction:
-    """Seconds of this machine per second of the cost model, fitted once."""
+class FittedPrediction:
+    """The plan's makespan, times the seconds of this machine per second of the cost model, fitted once."""
 
     factor: float | None = None
 
@@ -188,3 +231,22 @@ class Prediction:
 
     def seconds(self, plan: Any) -> float:
         return plan.makespan * (self.factor or 1.0)
+
+    def step_seconds(self, plan: Any) -> float | None:
+        return None
+
+
+@dataclass(frozen=True)
+class MeasuredPrediction:
+    """The seconds of a cost model that was measured before; steps teach it nothing."""
+
+    cost: MeasuredCost
+
+    def fit(self, result: StepResult) -> None:
+        pass
+
+    def seconds(self, plan: Any) -> float:
+        return self.cost.seconds(plan)
+
+    def step_seconds(self, plan: Any) -> float | None:
+        return self.cost.seconds(plan) + self.cost.step_seconds

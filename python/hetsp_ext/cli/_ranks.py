@@ -1,0 +1,45 @@
+"""Commands that run on several ranks: this process starts them, or it is one of them."""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+
+from ..errors import HetspError, PeerLost
+
+__all__ = ["run_on_ranks"]
+
+# A rank that fails beside others waits this long before it says so. If it failed only because another one did, it is stopped
+# meanwhile, and the cause is told alone.
+SECONDS_FOR_THE_CAUSE = 10.0
+
+
+def run_on_ranks(argv: Sequence[str], ranks: int, check: Callable[[], None], job: Callable[[int], None]) -> int:
+    """Runs `job(rank)` if this process is a rank; else `hetsp argv` in `ranks` processes, each of which comes here again.
+
+    `check` finds a wrong request before any rank starts, so that it is told once and at once.
+    """
+    from ..train.ranks import is_rank
+
+    if is_rank():
+        return run_one(job)
+    from ..train.launcher import launch
+
+    check()
+    return launch(argv, ranks)
+
+
+def run_one(job: Callable[[int], None]) -> int:
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # the run has its own
+    rank = int(os.environ["RANK"])
+    logging.basicConfig(format=f"rank {rank}: %(message)s", level=logging.WARNING)
+    logging.getLogger("hetsp").setLevel(logging.INFO if rank == 0 else logging.WARNING)
+    try:
+        job(rank)
+    except HetspError as error:
+        if rank != 0 or isinstance(error, PeerLost):
+            time.sleep(SECONDS_FOR_THE_CAUSE)
+        raise
+    return 0
