@@ -148,6 +148,7 @@ void register_presets(nb::module_& m) {
       .def_prop_ro(
           "synchronisation", [](const Preset& p) { return std::string(name_of(p.synchronisation)); },
           "layer where its system shards parameters, step where it replicates them")
+      .def_ro("executable", &Preset::executable, "kinds of group; of two that cost the same, the first: its system's own")
       .def_ro("overlaps", &Preset::overlaps, "whether computation may hide the hops of its rings")
       .def_ro("squared_pairs", &Preset::squared_pairs, "whether its seconds_per_pair counts tokens**2 of a sequence")
       .def("cluster", &Preset::cluster, "ranks"_a, "max_length"_a,

@@ -16,6 +16,7 @@
 #include "hetsp/planner/kind.h"
 #include "hetsp/planner/plan_check.h"
 #include "hetsp/planner/workload.h"
+#include "hetsp/simulator/simulate.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -212,6 +213,12 @@ Plan from_dict(const nb::dict& dict) {
   return plan;
 }
 
+// Seconds of the step as `simulate` in Python has them by default.
+double replay(const Plan& plan, const CostModel& cost, int ranks_per_node, bool overlap) {
+  return simulator::simulate(plan, cost, simulator::machine_of(cost, plan.ranks, ranks_per_node), {.overlap = overlap})
+      .makespan;
+}
+
 struct Cancellation {
   std::atomic<bool> flag{false};
 };
@@ -352,25 +359,26 @@ void register_planner(nb::module_& m) {
       [](const std::vector<Sequence>& sequences, const Cluster& cluster, const CostModel& cost, const std::string& strategy,
          const std::vector<std::string>& executable, const std::string& synchronisation, std::int64_t work_limit,
          double time_limit, std::uint64_t seed, bool exclusive, const std::string& degrees, std::int32_t max_degree,
-         std::int32_t micro_batches, double target_gap, const Cancellation* cancellation) {
-        const PlanOptions options{.strategy = strategy,
-                                  .executable = executable,
-                                  .synchronisation = synchronisation_from(synchronisation),
-                                  .work_limit = work_limit,
-                                  .time_limit = time_limit,
-                                  .seed = seed,
-                                  .exclusive = exclusive,
-                                  .degrees = degrees,
-                                  .max_degree = max_degree,
-                                  .micro_batches = micro_batches,
-                                  .target_gap = target_gap,
-                                  .cancel = cancellation == nullptr ? nullptr : &cancellation->flag};
+         std::int32_t micro_batches, double target_gap, bool simulated, bool overlap, const Cancellation* cancellation) {
+        PlanOptions options{.strategy = strategy,
+                            .executable = executable,
+                            .synchronisation = synchronisation_from(synchronisation),
+                            .work_limit = work_limit,
+                            .time_limit = time_limit,
+                            .seed = seed,
+                            .exclusive = exclusive,
+                            .degrees = degrees,
+                            .max_degree = max_degree,
+                            .micro_batches = micro_batches,
+                            .target_gap = target_gap,
+                            .cancel = cancellation == nullptr ? nullptr : &cancellation->flag};
+        if (simulated) options.replay = [&](const Plan& plan) { return replay(plan, cost, cluster.ranks_per_node, overlap); };
         const nb::gil_scoped_release release;
         return make_plan(sequences, cluster, cost, options);
       },
       "sequences"_a, "cluster"_a, "cost_model"_a, nb::kw_only(), "strategy"_a, "executable"_a, "synchronisation"_a,
       "work_limit"_a, "time_limit"_a, "seed"_a, "exclusive"_a, "degrees"_a, "max_degree"_a, "micro_batches"_a, "target_gap"_a,
-      "cancellation"_a.none());
+      "simulated"_a = false, "overlap"_a = true, "cancellation"_a.none());
 }
 
 }  // namespace hetsp::bindings

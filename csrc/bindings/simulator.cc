@@ -68,8 +68,8 @@ void register_simulator(nb::module_& m) {
       [](const planner::Plan& plan, const planner::CostModel& cost, std::optional<int> ranks_per_node,
          const std::optional<planner::Network>& network, bool overlap, bool contention, bool packed,
          const std::string& routing) {
-        const planner::Network any{{1.0, 0.0}, {1.0, 0.0}, 0};  // of a table: no message loads it
-        const Machine machine{plan.ranks, ranks_per_node.value_or(0), network ? *network : cost.network.value_or(any)};
+        Machine machine = machine_of(cost, plan.ranks, ranks_per_node.value_or(0));
+        if (network) machine.network = *network;
         const Options options{overlap, contention, packed, routing_from(routing)};
         const nb::gil_scoped_release release;
         return simulate(plan, cost, machine, options);

@@ -9,7 +9,7 @@ import pytest
 
 import hetsp_ext as hetsp
 from hetsp_ext.cli import main
-from hetsp_ext.errors import InvalidArgument
+from hetsp_ext.errors import InvalidArgument, PlanInfeasible
 from hetsp_ext.planner import strategy_names
 from hetsp_ext.simulator import figures, lanes
 
@@ -56,6 +56,57 @@ def test_what_the_planner_assumes_gives_its_prediction(name: str, strategy: str)
     )
     assumed = hetsp.simulate(plan, setting.cost_model, ranks_per_node=8, overlap=False, contention=False, packed=False)
     assert assumed.makespan == pytest.approx(plan.makespan, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["zeppelin-a-3b", "bytescale-7b", "llama-7b", "flexsp-7b"])
+def test_auto_is_never_slower_in_simulation_than_a_named_strategy(name: str) -> None:
+    setting = hetsp.preset(name)
+    lengths = np.random.default_rng(2).lognormal(np.log(3000), 1.5, 80).astype(int).clip(1, 60000).tolist()
+
+    def seconds(strategy: str, simulated: bool = False) -> float:
+        plan = hetsp.plan(
+            setting.sequences(lengths),
+            setting.cluster(32, 65536),
+            setting.cost_model,
+            strategy,
+            executable=setting.executable,
+            exclusive=True,
+            degrees="pow2",
+            synchronisation=setting.synchronisation,
+            work_limit=100_000,
+            simulated=simulated,
+            overlap=setting.overlaps,
+        )
+        return float(hetsp.simulate(plan, setting.cost_model, ranks_per_node=8, overlap=setting.overlaps).makespan)
+
+    ours = seconds("auto", simulated=True)
+    assert ours <= seconds("auto") * (1 + 1e-9)
+    for strategy in strategy_names():
+        try:
+            assert ours <= seconds(strategy) * (1 + 1e-9), strategy
+        except PlanInfeasible:
+            assert strategy == "data-parallel"
+
+
+def test_only_disjoint_groups_can_be_chosen_by_simulation() -> None:
+    with pytest.raises(InvalidArgument, match="replay is for disjoint groups"):
+        hetsp.plan([100, 200], hetsp.Cluster(2, 400), simulated=True)
+    with pytest.raises(InvalidArgument, match="simulated is 1"):
+        hetsp.plan([100, 200], hetsp.Cluster(2, 400), simulated=1, exclusive=True)  # type: ignore[arg-type]
+
+
+def test_of_kinds_that_cost_the_same_the_first_is_taken() -> None:
+    setting = hetsp.preset("bytescale-7b")
+    for kinds, chosen in (
+        (setting.executable, "ring"),
+        (("whole", "ulysses", "ring"), "ulysses"),
+        (["gather", "whole", "ring"], "gather"),
+        ({"whole", "ulysses", "ring"}, "ring"),  # a set's by the alphabet
+    ):
+        plan = hetsp.plan(
+            setting.sequences([60000]), setting.cluster(16, 65536), setting.cost_model, executable=kinds, exclusive=True
+        )
+        assert {group.kind for micro_batch in plan.micro_batches for group in micro_batch.groups} == {chosen}
 
 
 def test_overlap_and_contention_act() -> None:

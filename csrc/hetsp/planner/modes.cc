@@ -27,7 +27,7 @@ std::optional<Rates> rates_of(const CostModel& cost, const Strategy& strategy, i
                group.per_token - group.communication_per_token};
 }
 
-Modes::Modes(const CostModel& cost, const Cluster& cluster, const PlanOptions& options)
+Modes::Modes(const CostModel& cost, const Cluster& cluster, const PlanOptions& options, double hidden)
     : ranks_(cluster.ranks),
       ranks_per_node_(cluster.ranks_per_node),
       tokens_per_rank_(cluster.tokens_per_rank),
@@ -43,9 +43,13 @@ Modes::Modes(const CostModel& cost, const Cluster& cluster, const PlanOptions& o
       const auto kind = kind_from(name);
       require(kind.has_value(), "plan: executable \"", name, "\" is unknown; allowed: whole, ring, ulysses, gather");
       if ((*kind == Kind::whole) != (degree == 1)) continue;
-      if (const auto rates =
-              rates_of(cost, strategy_of(*kind, degree), degree, ranks_per_node_, least_nodes(degree, ranks_per_node_)))
-        modes_.push_back({*kind, degree, *rates});
+      auto rates = rates_of(cost, strategy_of(*kind, degree), degree, ranks_per_node_, least_nodes(degree, ranks_per_node_));
+      if (!rates) continue;
+      if (*kind == Kind::ring) {
+        rates->per_token -= hidden * (rates->per_token - rates->compute_per_token);
+        rates->per_sequence -= hidden * rates->per_sequence;
+      }
+      modes_.push_back({*kind, degree, *rates});
     }
     if (modes_.size() > before) degrees_.push_back(degree);
   }

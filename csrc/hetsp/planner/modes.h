@@ -35,8 +35,9 @@ class Modes {
   };
 
   // Degrees 1, 2, 3, ... or 1, 2, 4, ... up to options.max_degree, each in every executable kind that the cost model allows;
-  // a group takes the fewest nodes it can. Throws InvalidArgument for a degree list or kind that is unknown.
-  Modes(const CostModel& cost, const Cluster& cluster, const PlanOptions& options);
+  // a group takes the fewest nodes it can. Throws InvalidArgument for a degree list or kind that is unknown. `hidden`: share of
+  // the hops of rings that costs nothing, as if computation hid it.
+  Modes(const CostModel& cost, const Cluster& cluster, const PlanOptions& options, double hidden = 0.0);
 
   [[nodiscard]] const std::vector<int>& degrees() const { return degrees_; }  // ascending; each has a mode
   [[nodiscard]] int max_degree() const { return degrees_.back(); }

@@ -15,8 +15,16 @@ namespace hetsp::planner {
 
 namespace {
 
-packing::Limits limits_of(const PlanOptions& options) {
-  return {.work = options.work_limit,
+constexpr std::int64_t kWork = 30'000'000, kWorkOfSequence = 50'000;  // visits of an item; for 512 sequences half a second
+constexpr std::int64_t kSequences = 2'000;                             // from which on it grows no more
+
+// Chains start from the packing and improve it by far more than its own search could: it is made with the packing's default.
+packing::Limits limits_of(const Task& task) {
+  const PlanOptions& options = task.options;
+  std::int64_t work = options.work_limit;
+  if (work == 0 && options.time_limit == 0.0 && options.synchronisation != Synchronisation::step)
+    work = kWork + kWorkOfSequence * std::min<std::int64_t>(std::ssize(task.sequences), kSequences);
+  return {.work = work,
           .seconds = options.time_limit,
           .seed = options.seed,
           .target_gap = options.target_gap,
@@ -63,7 +71,7 @@ namespace {
 Packed pack_one(const Task& task) {
   std::vector<Modes::Mode> used;
   const auto instance = task.modes.instance(task.sequences, used);
-  const auto certified = packing::pack(instance, limits_of(task.options));
+  const auto certified = packing::pack(instance, limits_of(task));
   std::vector<int> all(task.sequences.size());
   std::iota(all.begin(), all.end(), 0);
   Packed packed;
@@ -81,7 +89,7 @@ Packed pack_step(const Task& task) {
   std::vector<Modes::Mode> used;
   const auto instance = task.modes.instance(task.sequences, used);
   const auto certified =
-      packing::pack_batch(instance, task.cost.micro_batch_seconds, task.options.micro_batches, limits_of(task.options));
+      packing::pack_batch(instance, task.cost.micro_batch_seconds, task.options.micro_batches, limits_of(task));
   std::vector<int> all(task.sequences.size());
   std::iota(all.begin(), all.end(), 0);
   Packed packed;

@@ -9,6 +9,7 @@
 #include "hetsp/planner/bounds.h"
 #include "hetsp/planner/cut.h"
 #include "hetsp/planner/exclusive.h"
+#include "hetsp/planner/named_drafts.h"
 #include "hetsp/planner/plan_check.h"
 #include "hetsp/planner/strategies.h"
 #include "hetsp/planner/workload.h"
@@ -58,6 +59,7 @@ void check_shared(const PlanOptions& options, const Cluster& cluster) {
           "plan: strategy \"static\" on ", cluster.ranks, " ranks needs \"ring\" among the executable kinds; they are {",
           join(options.executable), "}");
   require(options.degrees == "any", "plan: degrees \"", options.degrees, "\" is for disjoint groups (exclusive); allowed: any");
+  require(!options.replay, "plan: replay is for disjoint groups (exclusive)");
   require(options.max_degree == 0 && options.micro_batches == 0, "plan: max_degree ", options.max_degree, " and micro_batches ",
           options.micro_batches, " are for disjoint groups (exclusive); allowed: 0");
 }

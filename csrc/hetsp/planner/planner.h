@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -26,7 +27,10 @@ struct PlanOptions {
   std::int32_t max_degree = 0;  // ranks of the largest group; 0: all ranks, of exclusive plans at most kMaxDegree
   std::int32_t micro_batches = 0;              // 0: chosen
   double target_gap = 0.0;                     // makespan / bound - 1 at which the search of exclusive plans stops
-  const std::atomic<bool>* cancel = nullptr;   // set by another thread: the search ends with what it has
+  // Of exclusive `auto`: seconds of a plan by a finer model than the cost model, such as the simulator; the candidate with the
+  // fewest is taken. None: the predicted makespan. The bound stays the cost model's, and so the predicted makespan above it.
+  std::function<double(const Plan&)> replay{};
+  const std::atomic<bool>* cancel = nullptr;  // set by another thread: the search ends with what it has
 };
 
 constexpr std::int32_t kMaxDegree = 1024;  // what published tables of bandwidth are extended to

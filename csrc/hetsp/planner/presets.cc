@@ -131,6 +131,7 @@ Preset bytescale() {
           .ranks_per_node = 8,
           .memory = {.bytes = 8192.0, .activation_bytes_per_token = 1.0},  // published in tokens, not bytes
           .synchronisation = Synchronisation::step,  // replicated parameters, ZeRO-1 over all ranks (section 3.1)
+          .executable = {"whole", "ring", "ulysses", "gather"},
           .squared_pairs = true};
 }
 

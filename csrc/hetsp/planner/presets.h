@@ -40,6 +40,8 @@ struct Preset {
   RankMemory memory;
   // Of the system that it describes: sharded parameters make ranks wait in every layer (layer), replicated ones once (step).
   Synchronisation synchronisation = Synchronisation::layer;
+  // Kinds of group; of two that cost the same, which is all that a table knows of, the first is taken: its system's own.
+  std::vector<std::string> executable{"whole", "ulysses", "ring", "gather"};
   bool overlaps = true;        // computation may hide the hops of its rings; FlexSP's all-to-alls it cannot
   bool squared_pairs = false;  // its seconds_per_pair counts tokens^2 a sequence, not the pairs of a causal mask
 

@@ -14,6 +14,10 @@ std::vector<double> Machine::capacities() const {
   return result;
 }
 
+Machine machine_of(const planner::CostModel& cost, std::int32_t ranks, std::int32_t ranks_per_node) {
+  return {ranks, ranks_per_node, cost.network.value_or(Network{{1.0, 0.0}, {1.0, 0.0}, 0})};
+}
+
 void check(const Machine& machine) {
   require(machine.ranks >= 1, "machine: ranks is ", machine.ranks, ", must be at least 1");
   require(machine.ranks_per_node >= 0, "machine: ranks_per_node is ", machine.ranks_per_node, ", must be at least 0");

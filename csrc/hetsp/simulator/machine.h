@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "hetsp/planner/cost_model.h"
 #include "hetsp/planner/network.h"
 
 namespace hetsp::simulator {
@@ -32,6 +33,9 @@ struct Machine {
   [[nodiscard]] int resources() const { return 2 * ranks + 2 * nodes() * nics(); }
   [[nodiscard]] std::vector<double> capacities() const;  // [resources] bytes/s
 };
+
+// So many ranks on the network of the cost model; a table's has links that no message loads.
+[[nodiscard]] Machine machine_of(const planner::CostModel& cost, std::int32_t ranks, std::int32_t ranks_per_node);
 
 // Throws InvalidArgument naming the field that is out of range.
 void check(const Machine& machine);

@@ -13,8 +13,7 @@ from ._cost_model import add_cost_model, cost_model_of
 from ._lengths import read_lengths, tokens
 
 SYNCHRONISATIONS = ("step", "micro_batch", "layer")
-KINDS = ("whole", "ulysses", "ring", "gather")  # of two that cost the same, the first
-NEEDS_PRESET = ("max_length", "micro_batches", "one_micro_batch", "degrees", "target_gap")
+NEEDS_PRESET = ("max_length", "micro_batches", "one_micro_batch", "degrees", "target_gap", "simulated")
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -47,6 +46,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--one-micro-batch", action="store_true", help="with --preset: the same as --micro-batches 1")
     parser.add_argument("--degrees", choices=("any", "pow2"), help="with --preset: ranks of a group (default: pow2)")
     parser.add_argument("--target-gap", type=float, metavar="FRACTION", help="with --preset: stop this near the bound")
+    parser.add_argument(
+        "--simulated", action="store_true", help="with --preset: auto takes the plan that `hetsp simulate` finds fastest"
+    )
     parser.add_argument(
         "--synchronisation", choices=SYNCHRONISATIONS, help="where ranks wait (default: step; of presets: as their system)"
     )
@@ -98,12 +100,14 @@ def _for_preset(args: argparse.Namespace, lengths: list[int], search: dict[str, 
         chosen.sequences(lengths),
         chosen.cluster(args.ranks, args.max_length),
         chosen.cost_model,
-        executable=KINDS,
+        executable=chosen.executable,
         exclusive=True,
         degrees=args.degrees or "pow2",
         micro_batches=1 if args.one_micro_batch else args.micro_batches or None,
         target_gap=args.target_gap or 0.0,
         synchronisation=args.synchronisation or chosen.synchronisation,
+        simulated=args.simulated,
+        overlap=chosen.overlaps,
         **search,
     )
 

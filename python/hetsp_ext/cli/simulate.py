@@ -16,8 +16,6 @@ from ..simulator.reproduce import NAMES, reproduce
 from ._cost_model import add_cost_model, cost_model_of
 from ._lengths import read_lengths, tokens
 
-KINDS = ("whole", "ulysses", "ring", "gather")  # of two that cost the same, the first
-
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subparsers.add_parser("simulate", help="replay plans on a described cluster", description=__doc__)
@@ -121,10 +119,12 @@ def planned(args: argparse.Namespace, lengths: list[int], setting: Any, measured
         setting.cluster(args.gpus, longest),
         setting.cost_model,
         strategy=args.strategy,
-        executable=KINDS,
+        executable=setting.executable,
         exclusive=True,
         degrees=args.degrees or "pow2",
         synchronisation=args.synchronisation or setting.synchronisation,
+        simulated=True,
+        overlap=setting.overlaps and not args.no_overlap,
     )
 
 

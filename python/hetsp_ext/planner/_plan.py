@@ -40,6 +40,8 @@ def plan(
     max_degree: int | None = None,
     micro_batches: int | None = None,
     target_gap: float = 0.0,
+    simulated: bool = False,
+    overlap: bool = True,
     cancellation: Any = None,
 ) -> Any:
     """Decides which ranks share each sequence of a training step.
@@ -56,7 +58,7 @@ def plan(
             ranks. The same limit and seed give the same plan on every machine.
         time_limit: seconds, above 0, after which the search stops; None for none. A plan cut off by it is not reproducible.
         executable: kinds of group that the plan may have: "whole" (one rank) and "ring", which the engine runs; of disjoint
-            groups also "ulysses" and "gather". Of two that cost the same, the first is taken.
+            groups also "ulysses" and "gather". Of two that cost the same, the first is taken (of a set, by the alphabet).
         seed: of the search's restarts, 0 to 2**64 - 1.
         window: each query sees itself and at most this many keys before it; None for all of them (causal).
         synchronisation: where ranks wait, and so what makespan means: "step" (once: the slowest rank's sum), "micro_batch" or
@@ -67,6 +69,10 @@ def plan(
         max_degree: ranks of the largest disjoint group; None for all ranks, at most 1024.
         micro_batches: of disjoint groups at most so many, 1 or more; None to have the number chosen.
         target_gap: fraction; the search for disjoint groups stops at a plan within it of the bound.
+        simulated: of disjoint groups, "auto" takes the candidate that `simulate` finds fastest, in place of the one with the
+            least predicted makespan; among the candidates are every other strategy's plans. `lower_bound` stays the cost
+            model's. It takes about three times as long.
+        overlap: with `simulated`, whether computation hides the hops of rings, as `simulate` has it.
         cancellation: a `Cancellation`; once it is cancelled, from any thread, the search ends with the best plan it has.
 
     Returns:
@@ -77,7 +83,9 @@ def plan(
         InvalidArgument: a value that no plan can accept; the message names it and what is allowed.
         PlanInfeasible: a sequence that fits on no group the strategy may form; the message says which, and the memory.
     """
-    kinds = [executable] if isinstance(executable, str) else sorted(executable)
+    kinds = [executable] if isinstance(executable, str) else list(executable)
+    if isinstance(executable, (set, frozenset)):
+        kinds.sort()  # sets have no order that two processes agree on
     return core.make_plan(
         _sequences(lengths, window),
         _instance(cluster, core.Cluster, "cluster"),
@@ -93,6 +101,8 @@ def plan(
         max_degree=0 if max_degree is None else _integer(max_degree, "max_degree", 1, 2**20),
         micro_batches=0 if micro_batches is None else _integer(micro_batches, "micro_batches", 1, 2**30),
         target_gap=0.0 if target_gap == 0 else _positive(target_gap, "target_gap"),
+        simulated=_instance(simulated, bool, "simulated"),
+        overlap=_instance(overlap, bool, "overlap"),
         cancellation=None if cancellation is None else _instance(cancellation, core.Cancellation, "cancellation"),
     )
 

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "hetsp/base/error.h"
+#include "hetsp/planner/named_drafts.h"
 #include "hetsp/planner/plan_check.h"
 #include "hetsp/planner/presets.h"
 #include "hetsp/planner/workload.h"

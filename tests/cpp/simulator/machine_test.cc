@@ -47,4 +47,14 @@ TEST(bad_machines_are_named) {
   CHECK_THROWS(InvalidArgument, "bytes_per_second is 0", (simulator::check(Machine{}), 0));
 }
 
+TEST(a_cost_model_brings_its_network) {
+  const Network network{.intra_node = {2.0, 0.0}, .inter_node = {1.0, 0.0}, .nics_per_node = 2};
+  planner::CostModel cost;
+  CHECK(machine_of(cost, 8, 4).resources() == 2 * 8 + 2 * 2 * 4);
+  planner::check(machine_of(cost, 8, 4).network);  // a table's
+  cost.network = network;
+  CHECK(machine_of(cost, 8, 4).network == network);
+  CHECK_EQ(machine_of(cost, 8, 4).nodes(), 2);
+}
+
 TEST_MAIN()

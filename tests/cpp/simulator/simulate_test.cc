@@ -200,6 +200,44 @@ TEST(exclusive_plans_of_every_strategy_take_what_was_predicted) {
   CHECK(placeholders > 10);
 }
 
+TEST(auto_with_a_replay_is_never_slower_in_it_than_a_named_strategy) {
+  std::mt19937_64 random(37);
+  int gained = 0;
+  for (int trial = 0; trial < 24; ++trial) {
+    const int node = 4, ranks = 16;
+    const Network network = small_network(trial % 4 ? 1e-3 : 0.0, trial % 3);
+    const CostModel cost = trial % 6 == 5 ? CostModel{.seconds_per_pair = 1e-6,
+                                                      .seconds_per_token = 1e-3,
+                                                      .links = {{2, 2e-3}, {3, 4e-3}},
+                                                      .hop_seconds = 0.02,
+                                                      .micro_batch_seconds = 0.1}
+                                          : cost_model_on_network(small_shape(), {1e7, 1e7}, network, node, trial % 2);
+    std::vector<std::int64_t> lengths;
+    for (int i = 0; i < 30; ++i) lengths.push_back(static_cast<std::int64_t>(random() % 3000 * (i % 6 ? 1 : 8)));
+    const Machine machine = machine_of(cost, ranks, node);
+    const auto replay = [&](const Plan& plan) { return simulate(plan, cost, machine).makespan; };
+    PlanOptions options{.executable = {"whole", "ulysses", "ring", "gather"},
+                        .synchronisation = static_cast<Synchronisation>(trial % 3),
+                        .work_limit = 10'000,
+                        .exclusive = true,
+                        .degrees = trial % 2 ? "pow2" : "any"};
+    const auto seconds = [&](const std::string& strategy) {
+      options.strategy = strategy;
+      return replay(make_plan(make_workload(lengths), {ranks, node, 6000}, cost, options));
+    };
+    const double predicted = seconds("auto");
+    options.replay = replay;
+    const double ours = seconds("auto");
+    gained += ours < predicted * (1 - 1e-9);
+    for (const auto& strategy : strategy_names()) {
+      check::context() = strategy + " trial " + std::to_string(trial);
+      if (strategy == "data-parallel" || strategy == "auto") continue;  // the longest fits on no rank alone
+      CHECK(ours <= seconds(strategy) * (1 + 1e-9));
+    }
+  }
+  CHECK(gained > 5);  // the cost model alone does not find these
+}
+
 TEST(every_byte_is_received_where_it_was_sent_to) {
   std::mt19937_64 random(29);
   for (int trial = 0; trial < 20; ++trial) {
