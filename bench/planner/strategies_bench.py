@@ -1,14 +1,18 @@
-"""Makespans of `auto` beside every other strategy, under one cost model: predictions, not runs.
+"""`auto` beside every other strategy, under one cost model with placement: predicted, and simulated.
 
     python -m bench.planner.strategies_bench --data FOLDER [--batches 40] [--sequences 512] [--out FILE]
 
 FOLDER holds lengths_wikipedia.npz and lengths_github.npz (array `lengths`, tokens of each document, in the order of the set).
-A batch is the next so many of them; documents above the maximum length are left out, as FlexSP leaves them. Three parts, each
-printed value by value:
+A batch is the next so many of them; documents above the maximum length are left out, as FlexSP leaves them. Ranks wait where
+the system of the preset waits. Every plan is replayed (`hetsp simulate`: contention, start-ups once a group, overlap where the
+preset has it). Three parts, each printed value by value:
 
   headline   FlexSP's 7B on 64 GPUs: static (Ulysses over all, best fit decreasing at 0.9 of the room) over auto, and auto
              over its certified bound
-  presets    per preset the best other strategy of each batch over auto, and each strategy's mean
+  presets    per preset and batch the best other strategy over auto, predicted and simulated, each with its ceiling: the best
+             other over a bound that no plan can beat. Predicted, that is auto's certified bound; simulated, the work of all
+             sequences without any communication, shared evenly. A ratio cannot be above its ceiling, whoever plans. Any
+             degree is allowed to all; strategies that know powers of two alone keep to them
   degrees    powers of two over any degree, per preset
 """
 
@@ -17,6 +21,7 @@ import json
 import math
 import statistics
 import sys
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -26,9 +31,9 @@ import hetsp_ext as hetsp
 from bench.support.machine import describe_machine
 from hetsp_ext.planner import preset, presets, strategy_names
 
-KINDS = ("whole", "ulysses", "ring", "gather")
 GPUS = 64
 HEADLINES = (("wikipedia", 384), ("wikipedia", 192), ("github", 384))  # data, maximum length in K
+BAR = 1.10  # what the best other should lose to auto; where the ceiling is lower nobody can reach it
 
 
 def batches(folder: Path, name: str, count: int, sequences: int, kilo: int = 384) -> list[list[int]]:
@@ -39,20 +44,38 @@ def batches(folder: Path, name: str, count: int, sequences: int, kilo: int = 384
     return [lengths[i * sequences : (i + 1) * sequences].tolist() for i in range(count)]
 
 
-def plan(setting: object, lengths: list[int], kilo: int, strategy: str, degrees: str = "pow2") -> hetsp.Plan:
+def plan(
+    setting: hetsp.Preset, lengths: list[int], kilo: int, strategy: str, degrees: str = "pow2", simulated: bool = False
+) -> hetsp.Plan:
     return hetsp.plan(
-        setting.sequences(lengths),  # type: ignore[attr-defined]
-        setting.cluster(GPUS, kilo * 1024),  # type: ignore[attr-defined]
-        setting.cost_model,  # type: ignore[attr-defined]
+        setting.sequences(lengths),
+        setting.cluster(GPUS, kilo * 1024),
+        setting.cost_model,
         strategy,
-        executable=KINDS,
+        executable=setting.executable,
         exclusive=True,
         degrees=degrees,
-        synchronisation="layer",
+        synchronisation=setting.synchronisation,
+        simulated=simulated,
+        overlap=setting.overlaps,
     )
 
 
-def geometric_mean(values: list[float]) -> float:
+def simulated_seconds(setting: hetsp.Preset, made: hetsp.Plan) -> float:
+    timeline = hetsp.simulate(made, setting.cost_model, ranks_per_node=setting.ranks_per_node, overlap=setting.overlaps)
+    return float(timeline.makespan)
+
+
+def work_bound(setting: hetsp.Preset, lengths: list[int], kilo: int) -> float:
+    """Seconds below which no replay ends: all computation, and the fixed work of the micro-batches that memory asks for."""
+    cost = setting.cost_model
+    work = sum(cost.compute_seconds(sequence) for sequence in setting.sequences(lengths))
+    full = sum(lengths) / (GPUS * setting.tokens_per_rank(GPUS, kilo * 1024))
+    count = full if setting.synchronisation == "step" else math.ceil(full)
+    return float(work / GPUS + cost.micro_batch_seconds * count)
+
+
+def geometric_mean(values: Iterable[float]) -> float:
     return math.exp(statistics.fmean(map(math.log, values)))
 
 
@@ -61,18 +84,24 @@ def headline(folder: Path, count: int, sequences: int) -> list[dict[str, object]
     for data, kilo in HEADLINES:
         setting = preset("flexsp-7b")
         ours, static, seconds = [], [], []
+        replayed: dict[str, list[float]] = {"auto": [], "static": []}
         for lengths in batches(folder, data, count, sequences, kilo):
             ours.append(plan(setting, lengths, kilo, "auto"))
             static.append(plan(setting, lengths, kilo, "static"))
             seconds.append(ours[-1].solve_seconds)
+            replayed["auto"].append(simulated_seconds(setting, ours[-1]))
+            replayed["static"].append(simulated_seconds(setting, static[-1]))
         gaps = sorted(p.gap for p in ours)
+        bound = sum(p.lower_bound for p in ours)
         row = {
             "case": f"{data} {kilo}K, {len(ours)} batches of {sequences}",
-            "auto_s": statistics.fmean(p.makespan for p in ours),
-            "static_s": statistics.fmean(p.makespan for p in static),
-            "bound_s": statistics.fmean(p.lower_bound for p in ours),
-            "static_over_auto": sum(p.makespan for p in static) / sum(p.makespan for p in ours),
-            "auto_over_bound": sum(p.makespan for p in ours) / sum(p.lower_bound for p in ours),
+            "auto_simulated_s": statistics.fmean(replayed["auto"]),
+            "static_simulated_s": statistics.fmean(replayed["static"]),
+            "auto_predicted_s": statistics.fmean(p.makespan for p in ours),
+            "static_predicted_s": statistics.fmean(p.makespan for p in static),
+            "bound_s": bound / len(ours),
+            "static_over_auto_simulated": sum(replayed["static"]) / sum(replayed["auto"]),
+            "auto_simulated_over_bound": sum(replayed["auto"]) / bound,
             "gap_median": statistics.median(gaps),
             "gap_worst": gaps[-1],
             "solve_seconds_median": statistics.median(seconds),
@@ -82,46 +111,81 @@ def headline(folder: Path, count: int, sequences: int) -> list[dict[str, object]
     return rows
 
 
+def batch_against_strategies(setting: hetsp.Preset, lengths: list[int], kilo: int) -> dict[str, object]:
+    """The best other strategy over auto on one batch, predicted and simulated."""
+    auto = plan(setting, lengths, kilo, "auto", "any")
+    replayed_auto = simulated_seconds(setting, plan(setting, lengths, kilo, "auto", "any", simulated=True))
+    predicted, replayed = {}, {}
+    for name in strategy_names():
+        if name == "auto":
+            continue
+        try:
+            made = plan(setting, lengths, kilo, name, "any")
+        except hetsp.errors.PlanInfeasible:
+            continue
+        predicted[name], replayed[name] = made.makespan, simulated_seconds(setting, made)
+    result: dict[str, object] = {}
+    for kind, ours, others, bound in (
+        ("predicted", auto.makespan, predicted, auto.lower_bound),
+        ("simulated", replayed_auto, replayed, work_bound(setting, lengths, kilo)),
+    ):
+        best = min(others, key=lambda name: others[name])
+        result[kind] = {
+            "auto_s": ours,
+            "best_other": best,
+            "ratio": others[best] / ours,
+            "ceiling": others[best] / bound,
+            "strategies": {name: round(seconds / ours, 4) for name, seconds in others.items()},
+        }
+    return result
+
+
 def against_strategies(folder: Path, count: int, sequences: int) -> list[dict[str, object]]:
     rows = []
-    others = [name for name in strategy_names() if name != "auto"]
     for setting in presets():
         for data in ("wikipedia", "github"):
-            ratios: dict[str, list[float]] = {}
-            best = []
-            for lengths in batches(folder, data, count, sequences):
-                ours = plan(setting, lengths, 384, "auto").makespan
-                times = {}
-                for name in others:
-                    try:
-                        times[name] = plan(setting, lengths, 384, name).makespan / ours
-                    except hetsp.errors.PlanInfeasible:
-                        continue
-                for name, ratio in times.items():
-                    ratios.setdefault(name, []).append(ratio)
-                best.append(min((ratio, name) for name, ratio in times.items()))
-            row = {
-                "preset": setting.name,
-                "data": data,
-                "best_other_over_auto": geometric_mean([ratio for ratio, _ in best]),
-                "each": [[round(ratio, 4), name] for ratio, name in best],
-                "strategies": {name: round(geometric_mean(values), 4) for name, values in ratios.items()},
-            }
+            found = [batch_against_strategies(setting, lengths, 384) for lengths in batches(folder, data, count, sequences)]
+            row: dict[str, object] = {"preset": setting.name, "data": data, "synchronisation": setting.synchronisation}
+            for kind in ("predicted", "simulated"):
+                each = [batch[kind] for batch in found]
+                row[kind] = {
+                    "best_other_over_auto": geometric_mean(one["ratio"] for one in each),  # type: ignore[index]
+                    "ceiling": geometric_mean(one["ceiling"] for one in each),  # type: ignore[index]
+                    "each": each,
+                }
             print("presets", json.dumps(row), flush=True)
             rows.append(row)
     return rows
 
 
+def summary(rows: list[dict[str, object]]) -> dict[str, object]:
+    """Over all batches of all presets: the geometric means, how many are slower than another, how many cannot reach the bar."""
+    result: dict[str, object] = {}
+    for kind in ("predicted", "simulated"):
+        each = [one for row in rows for one in row[kind]["each"]]  # type: ignore[index]
+        result[kind] = {
+            "batches": len(each),
+            "best_other_over_auto": geometric_mean(one["ratio"] for one in each),
+            "ceiling": geometric_mean(one["ceiling"] for one in each),
+            "slower_than_another": sum(one["ratio"] < 1.0 - 1e-9 for one in each),
+            "at_the_bar": sum(one["ratio"] >= BAR for one in each),
+            "bar_out_of_reach": sum(one["ceiling"] < BAR for one in each),
+        }
+    print("summary", json.dumps(result), flush=True)
+    return result
+
+
 def degrees(folder: Path, count: int, sequences: int) -> list[dict[str, object]]:
     rows = []
-    for name in ("flexsp-7b", "flexsp-30b", "llama-7b", "llama-70b"):
+    for setting in presets():
+        if not setting.name.startswith(("flexsp", "llama")):
+            continue
         for data in ("wikipedia", "github"):
             gains = []
             for lengths in batches(folder, data, count, sequences):
-                setting = preset(name)
                 pow2, every = (plan(setting, lengths, 384, "auto", which).makespan for which in ("pow2", "any"))
                 gains.append(pow2 / every - 1.0)
-            row = {"preset": name, "data": data, "pow2_over_any_minus_1": [round(gain, 4) for gain in gains]}
+            row = {"preset": setting.name, "data": data, "pow2_over_any_minus_1": [round(gain, 4) for gain in gains]}
             print("degrees", json.dumps(row), flush=True)
             rows.append(row)
     return rows
@@ -136,13 +200,16 @@ def main() -> None:
     args = parser.parse_args()
     machine = describe_machine()
     few = max(1, args.batches // 10)
+    headlines = headline(args.data, args.batches, args.sequences)
+    rows = against_strategies(args.data, few, args.sequences)
     record = {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "command": "python -m bench.planner.strategies_bench --data FOLDER "
         f"--batches {args.batches} --sequences {args.sequences}",
         "machine": machine,
-        "headline": headline(args.data, args.batches, args.sequences),
-        "presets": against_strategies(args.data, few, args.sequences),
+        "headline": headlines,
+        "summary": summary(rows),
+        "presets": rows,
         "degrees": degrees(args.data, few, args.sequences),
     }
     if args.out is not None:
