@@ -26,26 +26,27 @@ ChainBuilder::ChainBuilder(const Task& task) : task_(task), fixed_(task.cost.mic
     nodes_.push_back({first, std::min(first + size, task.cluster.ranks)});
 }
 
-double ChainBuilder::build(const std::vector<const Modes::Mode*>& modes, const std::vector<double>& priority) {
+double ChainBuilder::build(const std::vector<Decision>& decisions) {
   const auto& sequences = task_.sequences;
   free_at_.assign(task_.cluster.ranks, 0.0);
   tails_.assign(task_.cluster.ranks, {});
   groups_.clear(), gaps_.clear(), gap_order_.clear();
   std::vector<std::pair<double, int>> shared, whole;  // (key, sequence)
   for (std::size_t s = 0; s < sequences.size(); ++s) {
-    const double seconds = Modes::seconds(*modes[s], sequences[s]);
-    const int degree = modes[s]->degree;
-    if (degree == 1)
+    const auto& [mode, offload_ratio, priority] = decisions[s];
+    const double seconds = Modes::seconds(*mode, sequences[s]);
+    if (mode->degree == 1 && offload_ratio == 0.0)
       whole.emplace_back(seconds, static_cast<int>(s));
     else
-      shared.emplace_back(kWidth * std::log2(degree) + std::log2(std::max(seconds, 1e-12)) + priority[s], static_cast<int>(s));
+      shared.emplace_back(kWidth * std::log2(mode->degree) + std::log2(std::max(seconds, 1e-12)) + priority,
+                          static_cast<int>(s));
   }
   const auto larger_first = [](const auto& a, const auto& b) {
     return a.first != b.first ? a.first > b.first : a.second < b.second;
   };
   std::sort(shared.begin(), shared.end(), larger_first);
   std::sort(whole.begin(), whole.end(), larger_first);
-  for (const auto& [key, s] : shared) place_shared(s, *modes[s]);
+  for (const auto& [key, s] : shared) place_shared(s, decisions[s]);
   for (std::size_t g = 0; g < gaps_.size(); ++g) gap_order_.emplace_back(gaps_[g].left, g);
   std::sort(gap_order_.begin(), gap_order_.end());
   heap_.clear();
@@ -57,13 +58,15 @@ double ChainBuilder::build(const std::vector<const Modes::Mode*>& modes, const s
   return *std::max_element(free_at_.begin(), free_at_.end());
 }
 
-void ChainBuilder::place_shared(int s, const Modes::Mode& mode) {
+void ChainBuilder::place_shared(int s, const Decision& decision) {
+  const Modes::Mode& mode = *decision.mode;
+  const bool alone = decision.offload_ratio > 0.0;
   const double seconds = Modes::seconds(mode, task_.sequences[s]);
   const std::int64_t tokens = task_.sequences[s].tokens;
   // The last group of the same kind whose ranks have done nothing since, that ends first.
   Group* open = nullptr;
   for (Group& group : groups_) {
-    if (group.mode != &mode || group.left < tokens || (open != nullptr && open->end <= group.end)) continue;
+    if (alone || group.mode != &mode || group.left < tokens || (open != nullptr && open->end <= group.end)) continue;
     const auto idle = [&](std::int32_t rank) { return free_at_[rank] == group.end; };
     if (std::all_of(group.ranks.begin(), group.ranks.end(), idle)) open = &group;
   }
@@ -81,7 +84,8 @@ void ChainBuilder::place_shared(int s, const Modes::Mode& mode) {
     if (begin > free_at_[rank]) gaps_.push_back({rank, groups_.size(), begin - free_at_[rank], {}});
   const double end = begin + fixed_ + seconds;
   for (const auto rank : chosen_) free_at_[rank] = end;
-  groups_.push_back({&mode, chosen_, {s}, task_.modes.room(mode.degree) - tokens, end});
+  const std::int64_t left = alone ? -1 : task_.modes.room(mode.degree) - tokens;
+  groups_.push_back({&mode, chosen_, {s}, left, end, decision.offload_ratio});
 }
 
 double ChainBuilder::choose_in_node(int degree, Node node) {
@@ -179,8 +183,11 @@ Draft ChainBuilder::draft() const {
   for (std::size_t g = 0; g < groups_.size(); ++g) {
     for (const Gap* gap : before[g]) add(gap->packs, gap->rank);
     const Group& group = groups_[g];
-    list.push_back(
-        {.kind = group.mode->kind, .degree = group.mode->degree, .sequences = group.sequences, .ranks = group.ranks});
+    list.push_back({.kind = group.mode->kind,
+                    .degree = group.mode->degree,
+                    .sequences = group.sequences,
+                    .ranks = group.ranks,
+                    .offload_ratio = group.offload_ratio});
   }
   for (std::size_t rank = 0; rank < tails_.size(); ++rank) add(tails_[rank], static_cast<std::int32_t>(rank));
   Draft draft;

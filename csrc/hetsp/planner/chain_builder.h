@@ -23,9 +23,15 @@ class ChainBuilder {
  public:
   explicit ChainBuilder(const Task& task);
 
-  // Seconds of the longest chain. `modes`: [sequences], with room for each; `priority`: [sequences], added to the logarithm of
-  // the time by which shared sequences are ordered. Both must outlive draft().
-  double build(const std::vector<const Modes::Mode*>& modes, const std::vector<double>& priority);
+  // What is decided of a sequence.
+  struct Decision {
+    const Modes::Mode* mode = nullptr;  // with room for it
+    double offload_ratio = 0.0;  // above 0: it has a group, and a micro-batch, of its own
+    double priority = 0.0;  // added to the logarithm of its time by which shared sequences are ordered
+  };
+
+  // Seconds of the longest chain. [sequences]
+  double build(const std::vector<Decision>& decisions);
 
   // The last build: one list of groups in the order in which ranks do them, which serialise (draft.h) cuts into micro-batches.
   [[nodiscard]] Draft draft() const;
@@ -38,6 +44,7 @@ class ChainBuilder {
     std::vector<int> sequences;
     std::int64_t left;  // tokens
     double end;  // seconds, micro_batch_seconds included
+    double offload_ratio;
   };
   struct Pack {
     std::int64_t left;  // tokens
@@ -53,7 +60,7 @@ class ChainBuilder {
     std::int32_t begin, end;
   };
 
-  void place_shared(int s, const Modes::Mode& mode);
+  void place_shared(int s, const Decision& decision);
   void place_whole(int s, double seconds);
   bool fill_gap(int s, double seconds);
   double choose_ranks(int degree);  // into chosen_; the time at which they are free

@@ -10,6 +10,7 @@
 #include "hetsp/packing/random.h"
 #include "hetsp/packing/rounds.h"
 #include "hetsp/planner/chain_builder.h"
+#include "hetsp/planner/offload.h"
 
 namespace hetsp::planner {
 
@@ -38,8 +39,7 @@ class ChainSearch {
       for (const auto& group : groups)
         for (const int s : group.sequences) {
           const auto& list = choices_[s];
-          const auto at =
-              std::find_if(list.begin(), list.end(), [&](const auto* mode) { return mode->degree >= group.degree; });
+          const auto at = std::find_if(list.begin(), list.end(), [&](const auto& c) { return c.mode->degree >= group.degree; });
           solution.choice[s] = static_cast<int>(std::min<std::ptrdiff_t>(at - list.begin(), std::ssize(list) - 1));
         }
     offer(std::move(solution));
@@ -57,7 +57,7 @@ class ChainSearch {
   void improve(packing::Effort& effort, double stop_at) {
     std::vector<int> movable;
     for (std::size_t s = 0; s < choices_.size(); ++s)
-      if (choices_[s].front()->degree > 1 || (choices_[s].size() > 1 && seconds(s, 0) > kLong * best_.makespan))
+      if (choices_[s].front().mode->degree > 1 || (choices_[s].size() > 1 && seconds(s, 0) > kLong * best_.makespan))
         movable.push_back(static_cast<int>(s));
     if (movable.empty()) return;
     Solution present = best_;
@@ -75,36 +75,47 @@ class ChainSearch {
   [[nodiscard]] Draft draft() && { return std::move(draft_); }
 
  private:
+  struct Choice {
+    const Modes::Mode* mode;
+    double offload_ratio;
+  };
+
   struct Solution {
     std::vector<int> choice;       // [sequences] index into choices_
     std::vector<double> priority;  // [sequences]
     double makespan = std::numeric_limits<double>::infinity();
   };
 
-  // Kinds with room, by rising rank-seconds, each faster than those before.
-  std::vector<const Modes::Mode*> choices_of(const Sequence& sequence) const {
-    std::vector<std::pair<double, const Modes::Mode*>> order;
+  // Kinds with room, if need be by offloading what computation hides, by rising rank-seconds, each faster than those before.
+  std::vector<Choice> choices_of(const Sequence& sequence) const {
+    const HostMemory& host = task_.cluster.host;
+    const double hidden = hidden_ratio(sequence, task_.cost, host);
+    std::vector<std::pair<double, Choice>> order;
     for (const auto* mode : kinds_)
-      if (task_.modes.room(mode->degree) >= sequence.tokens)
-        order.emplace_back(mode->degree * (Modes::seconds(*mode, sequence) + task_.cost.micro_batch_seconds), mode);
+      if (const auto ratio = ratio_to_fit(sequence.tokens, task_.modes.room(mode->degree), host, hidden))
+        order.push_back({mode->degree * (Modes::seconds(*mode, sequence) + task_.cost.micro_batch_seconds), {mode, *ratio}});
     std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-    std::vector<const Modes::Mode*> list;
-    for (const auto& [area, mode] : order) {
+    std::vector<Choice> list;
+    for (const auto& [area, choice] : order) {
       if (!list.empty() && area > kDear * order.front().first) break;
-      if (list.empty() || Modes::seconds(*mode, sequence) < Modes::seconds(*list.back(), sequence)) list.push_back(mode);
+      if (list.empty() || Modes::seconds(*choice.mode, sequence) < Modes::seconds(*list.back().mode, sequence))
+        list.push_back(choice);
     }
     return list;
   }
 
   [[nodiscard]] Solution empty() const { return {std::vector<int>(choices_.size()), std::vector<double>(choices_.size())}; }
   [[nodiscard]] double seconds(std::size_t s, int choice) const {
-    return Modes::seconds(*choices_[s][choice], task_.sequences[s]);
+    return Modes::seconds(*choices_[s][choice].mode, task_.sequences[s]);
   }
 
   void decode(Solution& solution) {
-    modes_.resize(choices_.size());
-    for (std::size_t s = 0; s < choices_.size(); ++s) modes_[s] = choices_[s][solution.choice[s]];
-    solution.makespan = builder_.build(modes_, solution.priority);
+    decisions_.resize(choices_.size());
+    for (std::size_t s = 0; s < choices_.size(); ++s) {
+      const Choice& choice = choices_[s][solution.choice[s]];
+      decisions_[s] = {choice.mode, choice.offload_ratio, solution.priority[s]};
+    }
+    solution.makespan = builder_.build(decisions_);
   }
 
   void offer(Solution solution) {
@@ -129,8 +140,8 @@ class ChainSearch {
   ChainBuilder builder_;
   packing::Random random_;
   std::vector<const Modes::Mode*> kinds_;                 // those that no other undercuts
-  std::vector<std::vector<const Modes::Mode*>> choices_;  // [sequences]
-  std::vector<const Modes::Mode*> modes_;                 // [sequences] of the solution at hand
+  std::vector<std::vector<Choice>> choices_;  // [sequences]
+  std::vector<ChainBuilder::Decision> decisions_;  // [sequences] of the solution at hand
   Solution best_;
   Draft draft_;
 };

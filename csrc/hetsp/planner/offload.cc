@@ -35,4 +35,29 @@ Offload choose_offload(const LayerActivations& layer) {
   return best;
 }
 
+LayerActivations layer_of(const Sequence& sequence, const CostModel& cost, const HostMemory& host,
+                          std::int64_t tokens_per_rank) {
+  // Backward counts 2.5 times attention's forward and twice the linear modules' (cost_model.cc).
+  const double forward = cost.seconds_per_pair * static_cast<double>(sequence.visible_pairs) / 3.5 +
+                         cost.seconds_per_token * static_cast<double>(sequence.tokens) / 3.0;
+  return {.layers = host.layers,
+          .seconds = forward / host.layers,
+          .bytes = static_cast<double>(sequence.tokens),
+          .room = static_cast<double>(tokens_per_rank) * host.layers,
+          .bytes_per_second = host.tokens_per_second};
+}
+
+double hidden_ratio(const Sequence& sequence, const CostModel& cost, const HostMemory& host) {
+  if (host.layers <= 2 || sequence.tokens == 0) return 0.0;
+  const LayerActivations layer = layer_of(sequence, cost, host, 1);
+  return std::min(1.0, layer.seconds * layer.bytes_per_second / layer.bytes);
+}
+
+std::optional<double> ratio_to_fit(std::int64_t tokens, std::int64_t room, const HostMemory& host, double hidden) {
+  if (tokens <= room) return 0.0;
+  if (host.offloadable() <= 0.0) return std::nullopt;
+  const double ratio = (1.0 - static_cast<double>(room) / static_cast<double>(tokens)) / host.offloadable();
+  return ratio <= hidden ? std::optional(ratio) : std::nullopt;
+}
+
 }  // namespace hetsp::planner

@@ -2,6 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+
+#include "hetsp/planner/cluster.h"
+#include "hetsp/planner/cost_model.h"
+#include "hetsp/planner/plan.h"
 
 namespace hetsp::planner {
 
@@ -28,5 +33,15 @@ struct Offload {
 // reaches them is r = max(0, 1 - (D* room / Act - 2) / (l - 2)): 0 where no rank is saved. Throws InvalidArgument naming the
 // field that is out of range.
 [[nodiscard]] Offload choose_offload(const LayerActivations& layer);
+
+// The sequence's layer on a rank with that host memory, in tokens for bytes, with `tokens_per_rank` of room.
+[[nodiscard]] LayerActivations layer_of(const Sequence& sequence, const CostModel& cost, const HostMemory& host,
+                                        std::int64_t tokens_per_rank);
+
+// The largest ratio that computation hides: min(1, T B / Act); 0 without host memory or inner layers.
+[[nodiscard]] double hidden_ratio(const Sequence& sequence, const CostModel& cost, const HostMemory& host);
+
+// The least ratio at which a group with room for `room` tokens holds so many; none where even `hidden` is too little.
+[[nodiscard]] std::optional<double> ratio_to_fit(std::int64_t tokens, std::int64_t room, const HostMemory& host, double hidden);
 
 }  // namespace hetsp::planner

@@ -9,7 +9,8 @@ namespace hetsp::planner {
 
 // A certified bound of any plan, ranks in several groups and waits of any kind included, in seconds of the whole step: the area
 // bound of all sequences together (packing/area_bound.h), and micro_batch_seconds for each micro-batch that memory asks for;
-// with Synchronisation::step, where ranks may have different counts, for the tokens that a full one holds.
+// with Synchronisation::step, where ranks may have different counts, for the tokens that a full one holds. On a cluster with
+// host memory: of plans that offload what computation hides (offload.h), and no more.
 [[nodiscard]] double area_bound(const Task& task);
 
 struct Packed {

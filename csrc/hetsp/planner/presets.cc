@@ -131,6 +131,9 @@ Preset bytescale() {
           .ranks_per_node = 8,
           .memory = {.bytes = 8192.0, .activation_bytes_per_token = 1.0},  // published in tokens, not bytes
           .synchronisation = Synchronisation::step,  // replicated parameters, ZeRO-1 over all ranks (section 3.1)
+          // Offloading half of a 64K sequence is the most that costs it nothing (5.08 s; 5.38 at 0.6): so many tokens'
+          // activations of a layer leave in a layer's forward of that length.
+          .host = {.layers = 32, .tokens_per_second = 0.5 * 65536 / (ms * (0.00960 * 64 * 64 + (0.136 + 0.229) * 64))},
           .executable = {"whole", "ring", "ulysses", "gather"},
           .squared_pairs = true};
 }
@@ -188,7 +191,7 @@ std::int64_t RankMemory::tokens(std::int32_t ranks, std::int64_t context) const 
 Cluster Preset::cluster(std::int32_t ranks, std::int64_t max_length) const {
   require(ranks >= 1, "preset ", name, ": ranks is ", ranks, ", must be at least 1");
   require(max_length >= 1, "preset ", name, ": max_length is ", max_length, ", must be at least 1");
-  const Cluster result{ranks, ranks_per_node, memory.tokens(ranks, max_length)};
+  const Cluster result{ranks, ranks_per_node, memory.tokens(ranks, max_length), host};
   if (result.tokens_per_rank < 1)
     throw PlanInfeasible(concat("preset ", name, ": the model's state fills the memory of ", ranks, " ranks; take more"));
   return result;

@@ -40,6 +40,7 @@ struct Preset {
   RankMemory memory;
   // Of the system that it describes: sharded parameters make ranks wait in every layer (layer), replicated ones once (step).
   Synchronisation synchronisation = Synchronisation::layer;
+  HostMemory host{};  // where its system offloads activations
   // Kinds of group; of two that cost the same, which is all that a table knows of, the first is taken: its system's own.
   std::vector<std::string> executable{"whole", "ulysses", "ring", "gather"};
   bool overlaps = true;        // computation may hide the hops of its rings; FlexSP's all-to-alls it cannot

@@ -48,8 +48,7 @@ TEST(what_is_built_is_a_sound_plan_that_takes_as_long_as_it_says) {
     ChainBuilder builder(task);
     std::mt19937_64 random(seed);
     for (int trial = 0; trial < 3; ++trial) {  // one builder again and again, on decisions of every kind
-      std::vector<const Modes::Mode*> chosen;
-      std::vector<double> priority;
+      std::vector<ChainBuilder::Decision> decisions;
       bool fits = true;
       for (const auto& sequence : step.sequences) {
         std::vector<const Modes::Mode*> possible;
@@ -57,11 +56,11 @@ TEST(what_is_built_is_a_sound_plan_that_takes_as_long_as_it_says) {
           if (modes.room(mode.degree) >= sequence.tokens) possible.push_back(&mode);
         fits = fits && !possible.empty();
         if (!fits) break;
-        chosen.push_back(trial == 0 ? possible.front() : possible[random() % possible.size()]);
-        priority.push_back(trial < 2 ? 0.0 : static_cast<double>(random() % 8));
+        decisions.push_back({.mode = trial == 0 ? possible.front() : possible[random() % possible.size()],
+                             .priority = trial < 2 ? 0.0 : static_cast<double>(random() % 8)});
       }
       if (!fits) break;
-      const double seconds = builder.build(chosen, priority);
+      const double seconds = builder.build(decisions);
       const Plan plan = plan_of(task, builder);
       planner::check(plan, step.cluster);
       CHECK_NEAR(plan.makespan, seconds, 1e-9 * (1.0 + seconds));
@@ -85,9 +84,8 @@ TEST(whole_sequences_fill_the_wait_before_a_shared_one) {
   const Modes modes(cost, cluster, options);
   const Task task{sequences, cluster, cost, options, modes};
   ChainBuilder builder(task);
-  const auto* one = modes.find(Kind::whole, 1);
-  const auto* two = modes.find(Kind::ring, 2);
-  CHECK_NEAR(builder.build({two, two, one, one, one, one}, std::vector<double>(6)), 12.0, 1e-12);
+  const ChainBuilder::Decision one{.mode = modes.find(Kind::whole, 1)}, two{.mode = modes.find(Kind::ring, 2)};
+  CHECK_NEAR(builder.build({two, two, one, one, one, one}), 12.0, 1e-12);
   CHECK_NEAR(plan_of(task, builder).makespan, 12.0, 1e-12);
 }
 

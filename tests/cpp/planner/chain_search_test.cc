@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <limits>
 #include <numeric>
+#include <random>
 
+#include "hetsp/planner/offload.h"
 #include "hetsp/planner/pack_step.h"
 #include "hetsp/planner/plan_check.h"
+#include "hetsp/planner/presets.h"
 #include "planner/random_step.h"
 #include "support/check.h"
 
@@ -100,6 +103,42 @@ TEST(small_steps_end_up_at_the_best_of_all_schedules) {
   }
   CHECK(tried > 100);
   CHECK(optimal > tried * 9 / 10);
+}
+
+TEST(sequences_offload_what_computation_hides_and_no_more) {
+  const Preset& setting = preset("bytescale-7b");
+  int better = 0;
+  for (std::uint64_t seed = 300; seed < 312; ++seed) {
+    check::context() = "seed " + std::to_string(seed);
+    std::mt19937_64 random(seed);
+    std::vector<std::int64_t> lengths;
+    for (int i = 0; i < 60; ++i) lengths.push_back(static_cast<std::int64_t>(random() % (i % 10 ? 12'000 : 200'000)));
+    const auto sequences = setting.workload(lengths);
+    PlanOptions options = options_of(seed);
+    options.executable = setting.executable;
+    const auto makespan = [&](bool host) {
+      Cluster cluster = setting.cluster(32, 1 << 18);
+      if (!host) cluster.host = {};
+      const Modes modes(setting.cost, cluster, options);
+      const Task task{sequences, cluster, setting.cost, options, modes};
+      Plan plan =
+          make_plan(sequences, serialise(search_chains(task, {}, area_bound(task), 0.0), 32), cluster, Synchronisation::step);
+      plan.exclusive = true;
+      plan.offloadable = cluster.host.offloadable();
+      planner::check(plan, cluster);
+      predict(plan, setting.cost, cluster.ranks_per_node);
+      CHECK(area_bound(task) <= plan.makespan * (1 + 1e-9));
+      for (const auto& micro_batch : plan.micro_batches)
+        for (const auto& group : micro_batch.groups)
+          for (const auto s : group.sequences)
+            CHECK(group.offload_ratio <= hidden_ratio(sequences[s.value()], setting.cost, cluster.host));
+      return plan.makespan;
+    };
+    const double with = makespan(true), without = makespan(false);
+    better += with < 0.99 * without;
+    CHECK(with <= 1.01 * without);
+  }
+  CHECK(better > 4);
 }
 
 TEST(equal_arguments_give_equal_chains) {

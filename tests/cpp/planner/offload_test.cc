@@ -5,6 +5,7 @@
 #include <string>
 
 #include "hetsp/base/error.h"
+#include "hetsp/planner/presets.h"
 #include "support/check.h"
 
 using namespace hetsp;
@@ -53,6 +54,37 @@ TEST(bad_values_are_named) {
   CHECK_THROWS(InvalidArgument, "layers is 0", choose_offload({}));
   CHECK_THROWS(InvalidArgument, "room is 0", choose_offload({.layers = 1, .bytes = 1.0}));
   CHECK_THROWS(InvalidArgument, "seconds is -1", choose_offload({.layers = 1, .seconds = -1.0, .bytes = 1.0, .room = 1.0}));
+}
+
+TEST(a_sequence_on_host_memory_is_byte_scales_measurement) {
+  const Preset& setting = preset("bytescale-7b");
+  const auto sequences = setting.workload(std::vector<std::int64_t>{65536, 1 << 20, 4096, 0});
+  CHECK_NEAR(hidden_ratio(sequences[0], setting.cost, setting.host), 0.5, 1e-9);  // published: half of 64K is free
+  CHECK_NEAR(hidden_ratio(sequences[1], setting.cost, setting.host), 1.0, 0.0);
+  CHECK(hidden_ratio(sequences[2], setting.cost, setting.host) < 0.25);
+  CHECK_NEAR(hidden_ratio(sequences[3], setting.cost, setting.host), 0.0, 0.0);
+  CHECK_NEAR(hidden_ratio(sequences[0], setting.cost, {}), 0.0, 0.0);
+  CHECK_NEAR(hidden_ratio(sequences[0], setting.cost, {.layers = 2, .tokens_per_second = 1e9}), 0.0, 0.0);
+  const LayerActivations layer = layer_of(sequences[0], setting.cost, setting.host, 8192);
+  CHECK_NEAR(choose_offload(layer).ratio, 0.4, 0.1);  // at most 0.5, and what fills the last rank
+}
+
+TEST(the_ratio_to_fit_is_the_least_that_does) {
+  std::mt19937_64 random(3);
+  const HostMemory host{.layers = 8, .tokens_per_second = 1.0};
+  for (int trial = 0; trial < 1000; ++trial) {
+    check::context() = "trial " + std::to_string(trial);
+    const auto tokens = static_cast<std::int64_t>(random() % 3000), room = static_cast<std::int64_t>(random() % 3000);
+    const double hidden = static_cast<double>(random() % 5) / 4.0;
+    const auto kept = [&](double ratio) { return static_cast<double>(tokens) * (1.0 - ratio * host.offloadable()); };
+    const auto ratio = ratio_to_fit(tokens, room, host, hidden);
+    CHECK_EQ(ratio.has_value(), kept(hidden) <= static_cast<double>(room) * (1 + 1e-12));
+    if (!ratio) continue;
+    CHECK(0.0 <= *ratio && *ratio <= hidden);
+    CHECK(kept(*ratio) <= static_cast<double>(room) + 1e-9);
+    if (*ratio > 0.0) CHECK(kept(*ratio * (1 - 1e-6)) > static_cast<double>(room));
+  }
+  CHECK(!ratio_to_fit(10, 5, {}, 1.0).has_value());
 }
 
 TEST_MAIN()

@@ -21,23 +21,13 @@ struct Unit {
   double seconds = 0.0;  // on each of its ranks
 };
 
-// Backward counts 2.5 times attention's forward and twice the linear modules' (cost_model.cc).
-double forward_seconds(const CostModel& cost, const Sequence& sequence) {
-  return cost.seconds_per_pair * static_cast<double>(sequence.visible_pairs) / 3.5 +
-         cost.seconds_per_token * static_cast<double>(sequence.tokens) / 3.0;
-}
-
 // The ratio and ranks of a sequence longer than a rank's room, ranks rounded up to an allowed degree.
 DraftGroup spread(const Task& task, int s) {
   const Sequence& sequence = task.sequences[s];
   const HostMemory& host = task.cluster.host;
   Offload offload;
   if (host.layers > 2 && host.tokens_per_second > 0.0)
-    offload = choose_offload({.layers = host.layers,
-                              .seconds = forward_seconds(task.cost, sequence) / host.layers,
-                              .bytes = static_cast<double>(sequence.tokens),
-                              .room = static_cast<double>(task.cluster.tokens_per_rank) * host.layers,
-                              .bytes_per_second = host.tokens_per_second});
+    offload = choose_offload(layer_of(sequence, task.cost, host, task.cluster.tokens_per_rank));
   const auto kept = static_cast<double>(sequence.tokens) * (1.0 - offload.ratio * host.offloadable());
   const int degree = task.modes.least_degree(static_cast<std::int64_t>(std::ceil(kept - 1e-6)));
   invariant(degree > 0, "sequence ", s, " of ", sequence.tokens, " tokens fits no group");
