@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,6 +16,7 @@ pytest.importorskip("transformers", reason="transformers is not installed")
 from hetsp_ext import cli
 from hetsp_ext.errors import InvalidArgument
 from hetsp_ext.timeline import Event, write_chrome_trace, write_svg
+from hetsp_ext.train import launcher
 from hetsp_ext.train.job import next_free
 from hetsp_ext.train.launcher import Failure, describe, first_failure
 from hetsp_ext.train.model import build_model, model_config
@@ -125,6 +128,22 @@ def test_the_cause_of_a_failure_is_found() -> None:
     assert describe(killed) == "rank 3 died: killed by SIGKILL"
     assert describe(lost) == "rank 0 stopped with exit status 1"
     assert describe(Failure(0, -200, 0)) == "rank 0 died: killed by signal 200"
+
+
+def test_ranks_keep_their_memory_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, str] = {}
+
+    def elastic_launch(*_: object) -> Callable[..., None]:
+        return lambda *_: seen.update(os.environ)
+
+    monkeypatch.setattr(launcher, "elastic_launch", elastic_launch)
+    for name in (*launcher.ALLOCATOR, "OMP_NUM_THREADS", "GLOO_SOCKET_IFNAME"):
+        monkeypatch.setenv(name, "")  # so that the test's end restores it
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "123")
+    assert launcher.launch(["train"], 2) == 0
+    assert seen["MALLOC_MMAP_THRESHOLD_"] == str(32 * 1024 * 1024)
+    assert seen["MALLOC_TRIM_THRESHOLD_"] == "123"
 
 
 def test_busy_fractions_are_of_the_slowest_rank() -> None:

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import InvalidArgument
@@ -19,12 +19,23 @@ class Measurement:
     Attributes:
         name: of the probe.
         counts: what a rank does in it, under the names of PARTS.
-        samples: {part: seconds} of each repetition, the mean over the ranks; "exchange" only where a sequence is shared.
+        samples: {part: seconds} of each repetition; "exchange" only where a sequence is shared.
+        delays: of each repetition the share of time in which other programs had the cores; empty where that is not known.
     """
 
     name: str
     counts: Mapping[str, float]
     samples: Sequence[Mapping[str, float]]
+    delays: Sequence[float] = ()
+
+    def least_disturbed(self) -> "Measurement":
+        """The half of the repetitions, rounded up, with the least delays.
+
+        The delays themselves are no part of the samples, but a rank that returns to its core finds the caches full of others'
+        data: on a machine with one program more than cores, a step's own time was 10 % longer than on a quiet one.
+        """
+        kept = sorted(range(len(self.delays)), key=self.delays.__getitem__)[: -(-len(self.delays) // 2)]
+        return replace(self, samples=[self.samples[index] for index in kept], delays=()) if kept else self
 
     def seconds(self, part: str) -> float:
         """Median over the repetitions: a neighbour's burst in one of them is voted out."""
@@ -70,6 +81,7 @@ def measured_cost(measurements: Sequence[Measurement], setting: Setting, record:
     """
     if not measurements:
         raise InvalidArgument("no probe was measured; a cost model needs at least one")
+    measurements = [each.least_disturbed() for each in measurements]
     fits = fit_parts(measurements)
     parts = {part: each.coefficients for part, each in fits.items()}
     points = [

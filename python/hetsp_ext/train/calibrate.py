@@ -7,6 +7,7 @@ import shlex
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ class Calibration:
         self.model = build_model(self.config, self.dtype, options.seed, device=self.ranks.device)
         self.samples: dict[Probe, list[dict[str, float]]] = {}
         self.counts: dict[Probe, dict[str, float]] = {}
-        self.delays: list[float] = []  # share of each step in which other threads had the cores
+        self.delays: dict[Probe, list[float]] = {}  # share of each step in which other threads had the cores
 
     def run(self) -> MeasuredCost:
         load = os.getloadavg()[0]
@@ -109,7 +110,10 @@ class Calibration:
                 self.measure(probe)
                 self.report.advance()
         self.report.done_with_bar()
-        measurements = [Measurement(probe.name, self.counts[probe], self.samples[probe]) for probe in chosen]
+        measurements = [
+            Measurement(probe.name, self.counts[probe], self.samples[probe], self.delays[probe] if delays_are_known() else ())
+            for probe in chosen
+        ]
         options = self.request.options
         setting = setting_of(self.config, options.dtype, self.ranks.device, self.ranks.size)
         return measured_cost(measurements, setting, self.record(load, rounds))
@@ -128,7 +132,7 @@ class Calibration:
         every: list[dict[str, float]] = [{} for _ in range(self.ranks.size)]
         dist.all_gather_object(every, own)
         self.samples.setdefault(probe, []).append(over_ranks(every))
-        self.delays.append(statistics.mean(result.delay_seconds) / result.measured)
+        self.delays.setdefault(probe, []).append(statistics.mean(result.delay_seconds) / result.measured)
         self.counts[probe] = counts_of(probe, result)
 
     def record(self, load: float, rounds: int) -> dict[str, Any]:
@@ -141,7 +145,7 @@ class Calibration:
             "machine": {**found, "cores": cores(), "accelerator": accelerator, "load": round(load, 2)},
             "versions": {"hetsp_ext": __version__, "torch": torch.__version__, "python": platform.python_version()},
             "rounds": rounds,
-            "delayed": statistics.mean(self.delays) if delays_are_known() else None,
+            "delayed": statistics.mean(chain.from_iterable(self.delays.values())) if delays_are_known() else None,
         }
 
 

@@ -65,6 +65,16 @@ def test_the_machine_is_found_again(ranks: int, seed: int) -> None:
     assert {point["part"] for point in noisy.record["points"]} == set(PARTS)
 
 
+def test_the_repetitions_that_others_disturbed_least_count() -> None:
+    samples = [{"linear": seconds, "attention": 1.0, "step": 1.0} for seconds in (5.0, 1.0, 9.0, 2.0, 3.0)]
+    disturbed = Measurement("p", {"tokens": 1, "steps": 1}, samples, delays=[0.3, 0.1, 0.5, 0.0, 0.2])
+    assert disturbed.least_disturbed().seconds("linear") == 2.0  # of 2, 1 and 3
+    assert disturbed.seconds("linear") == 3.0
+    assert measured_cost([disturbed], SETTING, {}).record["probes"][0]["measured"] == 3.0
+    unknown = Measurement("p", {"tokens": 1, "steps": 1}, samples)
+    assert unknown.least_disturbed() == unknown
+
+
 def slowest_rank(plan: hetsp_ext.Plan) -> float:
     """Seconds of SECONDS, count by count and rank by rank."""
     cost = {count: sum(SECONDS[part].get(count, 0.0) for part in ("attention", "linear", "exchange")) for count in (
