@@ -1,6 +1,7 @@
 #include "hetsp/attention/work_list.h"
 
 #include <algorithm>
+#include <bit>
 #include <set>
 
 #include "hetsp/base/error.h"
@@ -76,8 +77,11 @@ WorkList work_list(const Segment* segments, std::int64_t count, Axis axis, std::
     }
   }
   if (row < total) cut_run(list, segments, axis, {row, total}, active, tile_rows);
-  std::stable_sort(list.tiles.begin(), list.tiles.end(),
-                   [](const WorkTile& a, const WorkTile& b) { return a.pairs > b.pairs; });
+  // Exactly longest first would take the tiles of equal sequences in turn, and the keys of all of them through the cache: the
+  // backward of 4 x 4096 tokens took 28 % longer so (2 kv heads of 16 in float32, 1 MiB of L2).
+  std::stable_sort(list.tiles.begin(), list.tiles.end(), [](const WorkTile& a, const WorkTile& b) {
+    return std::bit_width(static_cast<std::uint64_t>(a.pairs)) > std::bit_width(static_cast<std::uint64_t>(b.pairs));
+  });
   return list;
 }
 

@@ -1,4 +1,4 @@
-// The exact work list of a call: which rows meet which segments, cut into tiles, longest first. Nothing in it depends on
+// The exact work list of a call: which rows meet which segments, cut into tiles, long ones first. Nothing in it depends on
 // max_seqlen, on the number of threads or, for segments that share no rows, on the neighbours in the batch.
 #pragma once
 
@@ -21,7 +21,7 @@ struct WorkTile {
 // The axis is cut wherever a segment begins or ends, which gives elementary runs; a run is cut into tiles of at most
 // tile_rows, counted from its begin. Rows that no segment covers are runs too, with an empty list: they must be written.
 struct WorkList {
-  std::vector<WorkTile> tiles;         // by pairs, descending; ties by row
+  std::vector<WorkTile> tiles;         // by falling power of two of the pairs, by row within: neighbours read the same keys
   std::vector<std::int64_t> segments;  // indices into the caller's list, ascending within a tile
 };
 

@@ -3,6 +3,7 @@
 #include <map>
 #include <random>
 #include <string>
+#include <vector>
 
 #include "support/check.h"
 
@@ -93,14 +94,31 @@ TEST(each_visible_pair_once_and_no_idle_column) {
     }
 }
 
-TEST(longest_first_and_independent_of_neighbours) {
+TEST(long_ones_first_and_independent_of_neighbours) {
   const Segment documents[] = {{0, 3, 0, 3, 0, 0, -1, 0}, {3, 203, 3, 203, 0, 0, -1, 0}, {203, 210, 203, 210, 0, 0, -1, 0}};
   const WorkList list = work_list(documents, 3, Axis::queries, 212, 64);
-  for (std::size_t i = 1; i < list.tiles.size(); ++i) CHECK(list.tiles[i - 1].pairs >= list.tiles[i].pairs);
+  for (std::size_t i = 1; i < list.tiles.size(); ++i) {
+    const WorkTile &before = list.tiles[i - 1], &tile = list.tiles[i];
+    CHECK(2 * before.pairs > tile.pairs);  // a power of two at most
+    CHECK(before.pairs >= tile.pairs || before.begin < tile.begin);
+  }
   std::map<std::int64_t, std::int64_t> tiles;
   for (const WorkTile& tile : list.tiles) tiles[tile.begin] = tile.end;
   const std::map<std::int64_t, std::int64_t> wanted{{0, 3}, {3, 67}, {67, 131}, {131, 195}, {195, 203}, {203, 210}, {210, 212}};
   CHECK(tiles == wanted);
+}
+
+TEST(equal_documents_are_not_taken_in_turn) {
+  constexpr std::int64_t kTokens = 4096, kDocuments = 4;
+  std::vector<Segment> documents;
+  for (std::int64_t d = 0; d < kDocuments; ++d)
+    documents.push_back({d * kTokens, (d + 1) * kTokens, d * kTokens, (d + 1) * kTokens, 0, 0, -1, 0});
+  const WorkList list = work_list(documents.data(), kDocuments, Axis::queries, kDocuments * kTokens, 64);
+  int changes = 0;
+  for (std::size_t i = 1; i < list.tiles.size(); ++i)
+    changes += list.tiles[i - 1].begin / kTokens != list.tiles[i].begin / kTokens;
+  // Pairs of a tile span 64 * 65 / 2 to 64 * 4096: at most 8 powers of two, and each document once in each.
+  CHECK(changes < 8 * kDocuments);
 }
 
 TEST(nothing_to_do) {
