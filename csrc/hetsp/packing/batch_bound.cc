@@ -2,12 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <limits>
-#include <queue>
 #include <utility>
 
-#include "hetsp/lp/simplex.h"
 #include "hetsp/packing/area_bound.h"
 
 namespace hetsp::packing {
@@ -16,250 +13,244 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kTolerance = 1e-9;
-constexpr double kRatios[] = {1.04, 1.015, 1.006};  // of neighbouring levels, one grid after the other
-constexpr std::size_t kRows = 40;             // the newest ones stay
-constexpr std::int64_t kRough = 1'500, kFinest = 8'000;  // visits of an item by one pricing
-constexpr int kNodes = 600;                   // of the branch and bound
-constexpr int kFew = 64;                     // types
-constexpr int kFewMicroBatches = 3;           // that are enumerated
+constexpr double kRatios[] = {1.02, 1.007, 1.0025};  // of the costs of neighbouring levels, one grid after the other
+constexpr double kFirstOfMany = 1.007;  // where choices are mixtures of levels anyway, coarse ones tell little
+constexpr int kTypes = 200;
+constexpr std::size_t kRows = 60;   // the newest ones stay
+constexpr int kFew = 3;             // micro-batches that are enumerated
+constexpr std::size_t kHosts = 8;   // kinds of host that are told apart
+constexpr double kRefuted = 1e-7;   // by how much a ratio must be above 1
 
 double width_for(const std::vector<Item>& items) {
   for (const double width : {0.0, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08})
-    if (make_types(items, width).size() <= kFew) return width;
+    if (make_types(items, width).size() <= kTypes) return width;
   return 0.16;
 }
 
 }  // namespace
 
 BatchBound::BatchBound(const Instance& instance, double fixed_seconds, int micro_batches, std::vector<double> makespans)
-    : ranks_(instance.ranks),
+    : instance_(instance),
+      ranks_(instance.ranks),
       fixed_(fixed_seconds),
       upper_(0.0),
       most_(micro_batches),
-      instance_(instance),
-      types_(make_types(instance.items, width_for(instance.items))),
       shape_(std::move(makespans)) {
   std::sort(shape_.rbegin(), shape_.rend());
   for (const double T : shape_) upper_ += T + fixed_;
+  done_ = instance.items.empty();
+  if (done_) return;
   double per_rank = 0.0, tokens = 0.0;
   for (const Mode& mode : instance.modes) per_rank = std::max(per_rank, static_cast<double>(mode.room) / mode.ranks);
   for (const Item& item : instance.items) tokens += static_cast<double>(item.tokens);
   if (tokens > 0.0) fewest_ = std::max(1, static_cast<int>(std::ceil(tokens / (per_rank * ranks_) * (1.0 - 1e-12))));
   if (most_ == 0) most_ = static_cast<int>(instance.items.size());
-  area_ = AreaBound(instance, make_types(instance.items)).area(kInfinity);
-  const AreaBound of_types(instance, types_);
-  for (int i = 0; i < types_.size(); ++i) longest_ = std::max(longest_, of_types.shortest(i));
-  lower_ = std::max(area_ / ranks_, longest_) * (1.0 - kTolerance) + fewest_ * fixed_;
-  done_ = instance.items.empty();
-  // Two rows that need no LP: rank-seconds, and tokens.
-  Row seconds, memory;
-  for (int i = 0; i < types_.size(); ++i) {
-    double least = kInfinity;
-    for (const Mode& mode : instance.modes)
-      if (types_.item[i].tokens <= mode.room) least = std::min(least, mode.ranks * mode.seconds(types_.item[i]));
-    seconds.profit.push_back(least), memory.profit.push_back(static_cast<double>(types_.item[i].tokens));
-  }
-  rows_ = {seconds, memory};
+  most_ = std::max(most_, fewest_);
+
+  const ItemTypes all = make_types(instance.items);
+  const AreaBound area(instance, all);
+  area_ = area.area(kInfinity);
+  double shortest = 0.0;  // of the item that takes the longest even in its fastest mode
+  int longest = 0;
+  for (int i = 0; i < all.size(); ++i)
+    if (area.shortest(i) > shortest) shortest = area.shortest(i), longest = i;
+  longest_ = all.item[longest];
+  lower_ = std::max(area_ / ranks_, shortest) * (1.0 - kTolerance) + fewest_ * fixed_;
+  hosts_ = hosts();
+  few_ = fewest_ > kFew ? kInfinity : lower_;
+  many_ = most_ <= kFew ? kInfinity : lower_ + std::max(0, kFew + 1 - fewest_) * fixed_;
+  std::vector<Item> others;
+  for (std::size_t i = 0; i < instance.items.size(); ++i)
+    if (static_cast<std::int32_t>(i) != all.members[longest].front()) others.push_back(instance.items[i]);
+  types_ = make_types(others, width_for(others));
+  pool_prices_ =
+      std::make_unique<PoolPrices>(instance.modes, types_.item, std::vector<double>(types_.count.begin(), types_.count.end()));
 }
 
-// Finer levels, from a fifth of an even share of the area up to what one micro-batch may take; no Phi yet. False where there
-// are none.
+// One per mode that holds the longest item or, where these are many, per run of neighbouring modes.
+std::vector<BatchBound::Host> BatchBound::hosts() const {
+  std::vector<std::int32_t> modes;
+  for (std::size_t k = 0; k < instance_.modes.size(); ++k)
+    if (instance_.modes[k].room >= longest_.tokens) modes.push_back(static_cast<std::int32_t>(k));
+  const std::size_t run = (modes.size() + kHosts - 1) / kHosts;
+  std::vector<Host> found;
+  for (std::size_t k = 0; k < modes.size(); ++k) {
+    const Mode& mode = instance_.modes[modes[k]];
+    const auto ranks = static_cast<double>(mode.ranks);
+    if (k % run == 0) found.push_back({{}, ranks, mode.seconds(longest_)});
+    Host& host = found.back();
+    host.modes.push_back(modes[k]);
+    host.ranks = std::min(host.ranks, ranks), host.seconds = std::min(host.seconds, mode.seconds(longest_));
+  }
+  return found;
+}
+
+// Seconds of a group by T that the longest item leaves to others; negative where it does not end by T.
+double BatchBound::left(std::int32_t mode, double T) const { return T - instance_.modes[mode].seconds(longest_); }
+
+// Finer levels, from a tenth of an even share of the area up to what one micro-batch may take, with a border where each kind of
+// host begins. False where there are none.
 bool BatchBound::refine() {
-  const auto finer =
-      std::find_if(std::begin(kRatios), std::end(kRatios), [&](double r) { return lp_ == nullptr || r < ratio_; });
+  const auto finer = std::find_if(std::begin(kRatios), std::end(kRatios),
+                                  [&](double r) { return ratio_ == 0.0 ? fewest_ <= kFew || r <= kFirstOfMany : r < ratio_; });
   if (finer == std::end(kRatios)) return false;
   ratio_ = *finer;
   level_.clear();
-  const double top = std::max(upper_ - fewest_ * fixed_, longest_) * (1.0 + 1e-6);
-  double T = std::min(top, 0.2 * area_ / ranks_ / fewest_);
+  const double top = std::max(upper_ - fewest_ * fixed_, hosts_.front().seconds) * (1.0 + 1e-6);
+  double T = std::min(top, 0.1 * area_ / ranks_ / fewest_);
   if (!(T > 0.0)) T = top;
-  for (; T < top; T *= ratio_) level_.push_back(T);
+  for (; T < top; T = (T + fixed_) * ratio_ - fixed_) level_.push_back(T);
+  for (const Host& host : hosts_)
+    if (host.seconds < top) level_.push_back(host.seconds);
   level_.push_back(top);
-  lp_ = std::make_unique<BatchLp>(instance_, types_.item, types_.count, level_);
-  for (Row& row : rows_) row.per_microbatch.clear();
+  std::sort(level_.begin(), level_.end());
+  level_.erase(std::unique(level_.begin(), level_.end()), level_.end());
+
+  programme_ = {{}, {}, fewest_, most_};
+  for (std::size_t g = 0; g < level_.size(); ++g) programme_.cost.push_back((g > 0 ? level_[g - 1] : 0.0) + fixed_);
+  for (const Host& host : hosts_)  // one that takes just the longest item's seconds counts to the level that begins there
+    programme_.lowest.push_back(
+        static_cast<int>(std::upper_bound(level_.begin(), level_.end(), host.seconds * (1.0 + kTolerance)) - level_.begin()));
+  tree_.reset();
+  rows_.clear();
   scale_below_ = 0.8, scale_above_ = 1.0;
   return true;
 }
 
-// Phi of a row at every level; `exact` levels with more thorough pricing. False where the effort was spent.
-bool BatchBound::earn(Row& row, const std::vector<int>& exact, Effort& effort) {
-  row.need = 0.0;
-  for (int i = 0; i < types_.size(); ++i) row.need += row.profit[i] * types_.count[i];
-  row.per_microbatch.assign(level_.size(), 0.0);
-  for (std::size_t g = 0; g < level_.size(); ++g) {
-    const bool wanted = g < exact.size() && exact[g] > 0;
-    row.per_microbatch[g] = ranks_ * lp_->profit_per_rank(row.profit, level_[g], wanted ? kFinest : kRough, effort);
-    if (effort.spent()) {
-      row.per_microbatch.clear();
-      return false;
+// What a rank, and what a host earns at these prices, level by level.
+LevelProgramme::Row BatchBound::row(const std::vector<double>& pi, Effort& effort) const {
+  const std::size_t levels = level_.size(), modes = instance_.modes.size();
+  LevelProgramme::Row row;
+  for (int i = 0; i < types_.size(); ++i) row.need += pi[i] * types_.count[i];
+  std::vector<std::vector<double>> per_rank(modes);  // by mode; the most of any mode of at most so many ranks
+  for (std::size_t k = 0; k < modes; ++k) {
+    const Mode& mode = instance_.modes[k];
+    pool_prices_->worth(pi, static_cast<int>(k), static_cast<double>(mode.room), level_, per_rank[k]);
+    for (std::size_t g = 0; g < levels; ++g) {
+      per_rank[k][g] /= mode.ranks;
+      if (k > 0) per_rank[k][g] = std::max(per_rank[k][g], per_rank[k - 1][g]);
     }
   }
-  // More time never earns less, so a bound at a longer makespan holds at a shorter one.
-  for (std::size_t g = level_.size() - 1; g-- > 0;)
-    row.per_microbatch[g] = std::min(row.per_microbatch[g], row.per_microbatch[g + 1]);
-  return true;
-}
-
-// Asks the LP about y; a refusal becomes a row. False where the effort was spent.
-bool BatchBound::refute(const std::vector<int>& y, Effort& effort, bool* refuted) {
-  const auto verdict = lp_->solve(y, effort, kFinest);
-  if (effort.spent()) return false;
-  *refuted = verdict == BatchLp::Verdict::refuted && !lp_->multipliers().empty();
-  if (!*refuted) return true;
-  Row row{lp_->multipliers(), 0.0, {}};
-  if (!earn(row, y, effort)) return false;
-  rows_.push_back(std::move(row));
-  if (rows_.size() > kRows) rows_.erase(rows_.begin() + 2);
-  return true;
-}
-
-// The integer programme for at most three micro-batches, by trying all levels but the last, which the rows then determine.
-// Returns the least cost that is below `best`, with its y, else `best`.
-double BatchBound::enumerate(int micro_batches, double best, std::vector<int>& y, Effort& effort) const {
-  const int levels = static_cast<int>(level_.size());
-  std::vector<double> have(rows_.size(), 0.0);
-  std::vector<int> chosen;
-  const auto cost = [&](int g) { return (g > 0 ? level_[g - 1] : 0.0) + fixed_; };
-  // Levels fall from one micro-batch to the next; `top` is the highest that the next may have.
-  const std::function<void(int, int, double)> extend = [&](int left, int top, double sum) {
-    if (left == 1) {
-      int g = 0;
-      for (std::size_t r = 0; r < rows_.size(); ++r) {
-        const auto& earned = rows_[r].per_microbatch;
-        const double missing = rows_[r].need * (1.0 - kTolerance) - have[r];
-        g = std::max(g, static_cast<int>(std::lower_bound(earned.begin(), earned.end(), missing) - earned.begin()));
-      }
-      if (chosen.empty())
-        while (g <= top && level_[g] < longest_ * (1.0 - kTolerance)) ++g;
-      effort.spend(static_cast<std::int64_t>(rows_.size()));
-      if (g > top || sum + cost(g) >= best) return;
-      best = sum + cost(g);
-      y.assign(levels, 0);
-      for (const int other : chosen) ++y[other];
-      ++y[g];
-      return;
+  for (std::size_t g = 0; g < levels; ++g) row.plain.push_back(ranks_ * per_rank.back()[g]);
+  std::vector<double> seconds, worth;
+  for (const Host& host : hosts_) {
+    const double ranks = ranks_ - host.ranks;
+    std::size_t fitting = 0;  // modes that the host's other ranks allow
+    while (fitting < modes && instance_.modes[fitting].ranks <= ranks) ++fitting;
+    auto& earned = row.host.emplace_back(levels, 0.0);
+    for (const auto k : host.modes) {
+      const auto begin = std::lower_bound(level_.begin(), level_.end(), instance_.modes[k].seconds(longest_)) - level_.begin();
+      seconds.clear();
+      for (std::size_t g = static_cast<std::size_t>(begin); g < levels; ++g) seconds.push_back(left(k, level_[g]));
+      pool_prices_->worth(pi, k, static_cast<double>(instance_.modes[k].room - longest_.tokens), seconds, worth);
+      for (std::size_t g = static_cast<std::size_t>(begin); g < levels; ++g)
+        earned[g] = std::max(earned[g], worth[g - static_cast<std::size_t>(begin)]);
     }
-    for (int g = top; g >= 0 && !effort.spent(); --g) {
-      if (chosen.empty() && level_[g] < longest_ * (1.0 - kTolerance)) break;
-      if (sum + cost(g) + (left - 1) * fixed_ >= best) continue;
-      for (std::size_t r = 0; r < rows_.size(); ++r) have[r] += rows_[r].per_microbatch[g];
-      chosen.push_back(g);
-      extend(left - 1, g, sum + cost(g));
-      chosen.pop_back();
-      for (std::size_t r = 0; r < rows_.size(); ++r) have[r] -= rows_[r].per_microbatch[g];
-    }
-  };
-  extend(micro_batches, levels - 1, 0.0);
-  return best;
-}
-
-// The integer programme, for counts up to kFew by enumeration, for more by branch and bound.
-double BatchBound::choose(std::vector<int>& y, Effort& effort) const {
-  y.clear();
-  double best = kInfinity;
-  for (int k = fewest_; k <= std::min(kFewMicroBatches, most_); ++k) best = enumerate(k, best, y, effort);
-  const int more = std::max(fewest_, kFewMicroBatches + 1);
-  // So many cost their fixed seconds, the area and at least the longest item.
-  if (more > most_ || more * fixed_ + std::max(area_ / ranks_, longest_) * (1.0 - kTolerance) >= best) return best;
-  std::vector<int> other;
-  const double value = branch_and_bound(more, other, effort);
-  if (value >= best) return best;
-  y = std::move(other);
-  return value;
-}
-
-// The integer programme for at least `fewest` micro-batches: its value or, where the branch and bound was cut off, a bound of
-// it; y of the best solution found.
-double BatchBound::branch_and_bound(int fewest, std::vector<int>& y, Effort& effort) const {
-  const int levels = static_cast<int>(level_.size());
-  lp::Model model;
-  for (std::size_t r = 0; r < rows_.size(); ++r) model.add_row(rows_[r].need > 0.0 ? 1.0 - kTolerance : 0.0, lp::kInfinity);
-  model.add_row(fewest, most_);
-  model.add_row(1.0, lp::kInfinity);
-  std::vector<lp::Entry> entries;
-  for (int g = 0; g < levels; ++g) {
-    entries.clear();
-    for (std::size_t r = 0; r < rows_.size(); ++r)
-      if (rows_[r].per_microbatch[g] > 0.0)
-        entries.push_back({static_cast<std::int32_t>(r), rows_[r].per_microbatch[g] / rows_[r].need});
-    entries.push_back({static_cast<std::int32_t>(rows_.size()), 1.0});
-    if (level_[g] >= longest_ * (1.0 - kTolerance)) entries.push_back({static_cast<std::int32_t>(rows_.size()) + 1, 1.0});
-    model.add_column((g > 0 ? level_[g - 1] : 0.0) + fixed_, 0.0, most_, entries);
+    if (fitting > 0)
+      for (std::size_t g = 0; g < levels; ++g) earned[g] += ranks * per_rank[fitting - 1][g];
   }
-  lp::Simplex simplex(model);
-  struct Node {
-    double bound;
-    std::vector<std::int16_t> low, high;  // [levels]
-    bool operator<(const Node& other) const { return bound > other.bound; }
+  effort.spend(static_cast<std::int64_t>((modes + hosts_.size()) * (4 * levels + 8 * static_cast<std::size_t>(types_.size()))));
+  return row;
+}
+
+// The micro-batches of a choice: plain ones of a level together, the host's other ranks, the rest of the longest item's group.
+std::vector<PoolPrices::Pool> BatchBound::pools(const LevelProgramme::Choice& choice) const {
+  std::vector<PoolPrices::Pool> pools;
+  const auto add = [&](double ranks, double most, double T) {
+    if (ranks <= 0.0) return;
+    PoolPrices::Pool& pool = pools.emplace_back();
+    pool.ranks = ranks;
+    for (std::size_t k = 0; k < instance_.modes.size() && instance_.modes[k].ranks <= most; ++k)
+      pool.slots.push_back({static_cast<std::int32_t>(k), static_cast<double>(instance_.modes[k].ranks), T,
+                            static_cast<double>(instance_.modes[k].room)});
+    if (pool.slots.empty()) pools.pop_back();
   };
-  std::priority_queue<Node> open;
-  const auto many = static_cast<std::int16_t>(std::min(most_, 30'000));
-  open.push({0.0, std::vector<std::int16_t>(levels, 0), std::vector<std::int16_t>(levels, many)});
-  double best = kInfinity;
-  y.clear();
-  std::int64_t spent = 0;
-  for (int nodes = 0; !open.empty() && open.top().bound < best * (1.0 - 1e-7); ++nodes) {
-    if (nodes >= kNodes || effort.spent()) return std::min(best, open.top().bound);
-    Node node = open.top();
-    open.pop();
-    for (int g = 0; g < levels; ++g) simplex.set_bounds(g, node.low[g], node.high[g]);
-    const lp::Status status = simplex.solve();
-    effort.spend(simplex.work() - spent);
-    spent = simplex.work();
-    if (status == lp::Status::infeasible) continue;
-    if (status != lp::Status::optimal) return std::min(best, node.bound);
-    node.bound = std::max(node.bound, simplex.objective());
-    if (node.bound >= best) continue;
-    int branch = -1;
-    for (int g = levels; g-- > 0;) {  // the longest micro-batch first
-      const double value = simplex.primal()[g];
-      if (std::abs(value - std::round(value)) > 1e-6) {
-        branch = g;
-        break;
-      }
-    }
-    if (branch < 0) {
-      best = node.bound;
-      y.assign(levels, 0);
-      for (int g = 0; g < levels; ++g) y[g] = static_cast<int>(std::lround(simplex.primal()[g]));
+  for (const auto& part : choice.parts) {
+    const double T = level_[part.level];
+    if (part.kind < 0) {
+      add(ranks_ * part.times, ranks_, T);
       continue;
     }
-    const auto floor = static_cast<std::int16_t>(std::floor(simplex.primal()[branch]));
-    Node above = node;
-    node.high[branch] = floor, above.low[branch] = static_cast<std::int16_t>(floor + 1);
-    open.push(std::move(node)), open.push(std::move(above));
+    const Host& host = hosts_[part.kind];
+    add((ranks_ - host.ranks) * part.times, ranks_ - host.ranks, T);
+    PoolPrices::Pool group{host.ranks * part.times, {}};
+    for (const auto k : host.modes)
+      if (const double seconds = left(k, T); seconds >= 0.0)
+        group.slots.push_back({k, host.ranks, seconds, static_cast<double>(instance_.modes[k].room - longest_.tokens)});
+    pools.push_back(std::move(group));
   }
-  return best;
+  return pools;
+}
+
+// True where the prices prove that the choice holds too little; its prices are a new row.
+bool BatchBound::refute(const LevelProgramme::Choice& choice, Effort& effort) {
+  const double ratio = pool_prices_->ascend(pools(choice), effort);
+  if (ratio <= 1.0 + kRefuted) return false;
+  LevelProgramme::Row made = row(pool_prices_->prices(), effort);
+  double earned = 0.0;
+  for (const auto& part : choice.parts) earned += part.times * made.earned(part.kind, part.level);
+  if (earned >= made.need * (1.0 - kRefuted)) return false;  // by too little to go on with
+  if (tree_ != nullptr) tree_->add(made);
+  prices_.push_back(pool_prices_->prices()), rows_.push_back(std::move(made));
+  if (rows_.size() > kRows) prices_.erase(prices_.begin()), rows_.erase(rows_.begin());
+  return true;
+}
+
+// The plan's own proportions, each makespan at most `scale` of the plan's: refuted where every kind of host is.
+bool BatchBound::follow_plan(double scale, Effort& effort) {
+  bool refuted = true;
+  const auto level = [&](double T) {
+    return static_cast<int>(
+        std::min<std::ptrdiff_t>(std::lower_bound(level_.begin(), level_.end(), T) - level_.begin(), std::ssize(level_) - 1));
+  };
+  for (std::size_t h = 0; h < hosts_.size() && !effort.spent(); ++h) {
+    const int host = level(std::max(shape_[0] * scale, hosts_[h].seconds));
+    if (level_[host] > shape_[0]) continue;
+    LevelProgramme::Choice choice{0.0, {{static_cast<int>(h), host, 1.0}}};
+    for (std::size_t m = 1; m < shape_.size(); ++m) choice.parts.push_back({-1, level(shape_[m] * scale), 1.0});
+    refuted = refute(choice, effort) && refuted;
+  }
+  return refuted;
+}
+
+// One choice of at most three micro-batches. Where the effort is spent meanwhile, one that was not tried might be cheaper.
+void BatchBound::try_few(Effort& effort) {
+  const auto choice = enumerate(programme_, rows_, kFew, std::min(upper_, many_), effort);
+  if (effort.spent()) return;
+  few_ = std::max(few_, choice.cost);
+  if (choice.parts.empty() && choice.cost >= upper_) few_ = kInfinity;
+  if (!choice.parts.empty()) refined_ = !refute(choice, effort) && !effort.spent();
+}
+
+// One node of the tree.
+void BatchBound::try_many(Effort& effort) {
+  if (tree_ == nullptr) {
+    tree_ = std::make_unique<LevelTree>(programme_, kFew + 1);
+    for (const auto& row : rows_) tree_->add(row);
+  }
+  const auto choice = tree_->next(upper_, effort);
+  many_ = std::max(many_, tree_->bound());
+  if (!choice.parts.empty() && !refute(choice, effort) && !effort.spent()) refined_ = !tree_->split(choice);
+  if (choice.parts.empty() && std::isfinite(many_) && !effort.spent()) done_ = true;  // the LP was given up
 }
 
 void BatchBound::advance(Effort& effort, double upper, double gap) {
   upper_ = std::min(upper_, upper);
-  std::vector<int> y;
-  bool refuted = false;
   while (!done_ && !effort.spent() && lower_ * (1.0 + gap) < upper_) {
-    if (lp_ == nullptr && !refine()) return;
-    for (Row& row : rows_)
-      if (row.per_microbatch.empty() && !earn(row, {}, effort)) return;
-    if (scale_above_ - scale_below_ > 0.02) {
-      // First along the plan's own proportions: the largest share of them that is refuted has the pi that matter most.
-      const double scale = 0.5 * (scale_below_ + scale_above_);
-      y.assign(level_.size(), 0);
-      for (const double T : shape_) {
-        const auto above = std::upper_bound(level_.begin(), level_.end(), std::max(T * scale, T == shape_[0] ? longest_ : 0.0));
-        ++y[std::min<std::size_t>(above - level_.begin(), level_.size() - 1)];
-      }
-      if (!refute(y, effort, &refuted)) return;
-      (refuted ? scale_below_ : scale_above_) = scale;
-      continue;
-    }
-    const double value = choose(y, effort);
-    if (effort.spent()) return;  // what was not tried might be cheaper
-    lower_ = std::max(lower_, std::min(value * (1.0 - kTolerance), upper_));
-    if (y.empty() || !refute(y, effort, &refuted)) {
-      done_ |= y.empty();
+    if ((level_.empty() || refined_) && !refine()) {
+      done_ = true;
       return;
     }
-    if (!refuted && !refine()) done_ = true;
+    refined_ = false;
+    while (rows_.size() < prices_.size()) rows_.push_back(row(prices_[rows_.size()], effort));
+    // First along the plan's own proportions: the largest share of them that is refuted has the prices that matter most.
+    if (!shape_.empty() && scale_above_ - scale_below_ > 0.02) {
+      const double scale = 0.5 * (scale_below_ + scale_above_);
+      (follow_plan(scale, effort) ? scale_below_ : scale_above_) = scale;
+      continue;
+    }
+    few_ < many_ ? try_few(effort) : try_many(effort);
+    lower_ = std::max(lower_, std::min({few_, many_, upper_}) * (1.0 - kTolerance));
   }
 }
 
