@@ -1,6 +1,7 @@
 #include "hetsp/packing/knapsack.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -11,10 +12,20 @@ namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kSlack = 1e-12;            // relative, of T
 constexpr int kLooks = 12;                  // relaxations looked at for the best m
-constexpr double kLarge = 1.0 / 32;         // weight from which rounding to cells costs less than taking parts
-constexpr std::int64_t kSoon = 1500;        // visits after which the tables are worth their making
+constexpr double kLarge = 1.0 / 32;         // part of T or S from which taking an item in parts costs too much
+constexpr std::int64_t kSoon = 1500;        // visits after which cuts are worth their making
+constexpr std::size_t kTableSize = 1 << 16; // cells times large items
+constexpr std::size_t kFewCells = 512, kManyCells = 4096;
+constexpr std::int64_t kPerVisit = 16;      // cells per visit
+constexpr std::size_t kCuts = 48;           // at most; then the oldest but the first is replaced
+constexpr int kMixtures = 12, kPrices = 40; // looks at m, and at prices for each, in one LP relaxation
+constexpr double kNear = 0.01;              // relative: where the next price is looked for first
+constexpr std::int64_t kRelaxWork = 1;      // visits that one LP relaxation counts, per entry
+constexpr double kSamePrice = 1e-7;          // relative: not looked between
+constexpr double kMostPrice = 1e300;         // of what weighs nothing
+constexpr double kClear = 1e-3;             // relative: an entry that much too dear is not in the LP relaxation
+constexpr double kAhead = 1e-3;             // relative: so much better must another open choice be to be turned to
 constexpr std::int64_t kSmallVisits = 200;  // of small items below one choice of large ones
-constexpr float kRounding = 1.0f + 4e-6f;   // covers float sums of the at most 32 large items of a fill
 
 // Whole times that `part` goes into `whole`, at most `count`.
 std::int32_t times(double whole, double part, std::int32_t count) {
@@ -54,17 +65,19 @@ void Knapsack::solve(const std::vector<KnapsackItem>& items, double T, double S,
   order_small(main_);
   taken_.assign(entries_.size(), 0);
   if (!depth_first(main_, {T_, S_, 0.0}, std::min(work, kSoon), kInfinity) && work > kSoon) {
+    const auto part = [&](const Entry& e) { return std::max(T_ > 0.0 ? e.seconds / T_ : 0.0, S_ > 0.0 ? e.tokens / S_ : 0.0); };
     const auto small =
-        std::stable_partition(entries_.begin(), entries_.end(), [](const Entry& e) { return e.weight >= kLarge; });
-    std::sort(entries_.begin(), small,
-              [](const Entry& a, const Entry& b) { return a.weight != b.weight ? a.weight > b.weight : a.id < b.id; });
+        std::stable_partition(entries_.begin(), entries_.end(), [&](const Entry& e) { return part(e) >= kLarge; });
+    std::sort(entries_.begin(), small, [&](const Entry& a, const Entry& b) {
+      const double first = part(a), second = part(b);
+      return first != second ? first > second : a.id < b.id;
+    });
     large_ = static_cast<std::size_t>(small - entries_.begin());
-    const double around[kMixtures] = {0.0, 0.5 * m_, m_, 0.5 * (1.0 + m_), 1.0};
-    for (int i = 0; i < kMixtures; ++i) {
-      mixtures_[i].set(around[i], T_, S_);
-      order_small(mixtures_[i]);
-      tabulate(mixtures_[i]);
-    }
+    values_.clear(), seconds_.clear(), tokens_.clear(), counts_.clear();
+    for (const Entry& e : entries_)
+      values_.push_back(e.profit), seconds_.push_back(e.seconds), tokens_.push_back(e.tokens), counts_.push_back(e.count);
+    cut_count_ = 0;
+    tabulate();
     open_ = threshold;
     best_first(work);
   }
@@ -126,25 +139,111 @@ void Knapsack::order_small(Mixture& mixture) {
   }
 }
 
-// Row large_: the small entries in parts, in as much weight as may really be left where c cells are: less than (c + 1) /
-// kCells. Row j: U_j(c) = max over x of x p_j + U_{j+1}(c - x w_j), the count split into 1 + 2 + 4 + ... so that few passes do.
-void Knapsack::tabulate(Mixture& mixture) {
-  constexpr int kRow = kCells + 1;
-  mixture.table.resize((large_ + 1) * kRow);
-  float* row = mixture.table.data() + large_ * kRow;
-  for (int c = 0; c < kRow; ++c) row[c] = static_cast<float>(mixture.fractional(0, (c + 1.0) / kCells)) * kRounding;
-  for (std::size_t j = large_; j-- > 0; row -= kRow) {
-    float* next = row - kRow;
-    std::copy(row, row + kRow, next);
-    const Entry& entry = entries_[j];
-    for (std::int32_t rest = entry.count, step = 1; rest > 0; rest -= step, step *= 2) {
+// Row large_: the small entries in parts, in as much weight as may really be left where c cells are: less than (c + 1) / cells.
+// Row j: U_j(c) = max over x of x p_j + U_{j+1}(c - x w_j), the count split into 1 + 2 + 4 + ... so that few passes do.
+void Knapsack::tabulate() {
+  Table& table = table_;
+  small_.set(m_, T_, S_);
+  order_small(small_);
+  table.per_second = small_.per_second, table.per_token = small_.per_token;
+  table.cells = static_cast<int>(std::clamp<std::size_t>(kTableSize / (large_ + 1), kFewCells, kManyCells));
+  const int cells = table.cells;
+  const std::size_t width = static_cast<std::size_t>(cells) + 1;
+  table.best.resize((large_ + 1) * width);
+  int sums = 2;
+  for (std::size_t j = 0; j < large_; ++j) sums += std::bit_width(static_cast<std::uint32_t>(entries_[j].count));
+  const float rounded_up = 1.0f + 1.2e-7f * static_cast<float>(sums);  // covers as many float sums
+  float* row = table.best.data() + large_ * width;
+  for (int c = 0; c <= cells; ++c) row[c] = static_cast<float>(small_.fractional(0, (c + 1.0) / cells)) * rounded_up;
+  for (std::size_t j = large_; j-- > 0; row -= width) {
+    float* next = row - width;
+    std::copy(row, row + width, next);
+    for (std::int32_t rest = entries_[j].count, step = 1; rest > 0; rest -= step, step *= 2) {
       step = std::min(step, rest);
-      const int shift = static_cast<int>(step * mixture.weight(entry) * kCells);
-      const float gain = static_cast<float>(step * entry.profit) * kRounding;
-      for (int c = kCells; c >= shift; --c) next[c] = std::max(next[c], next[c - shift] + gain);
+      const double weight = step * small_.weight(entries_[j]) * cells;
+      if (weight > cells) break;
+      const int shift = static_cast<int>(weight);
+      const float gain = static_cast<float>(step * entries_[j].profit) * rounded_up;
+      for (int c = cells; c >= shift; --c) next[c] = std::max(next[c], next[c - shift] + gain);
     }
   }
-  work_ += static_cast<std::int64_t>(large_) * 32;
+  work_ += static_cast<std::int64_t>(table.best.size()) / kPerVisit;
+}
+
+void Knapsack::add_cut(double per_second, double per_token) {
+  std::size_t at = cut_count_;
+  if (cut_count_ < kCuts) {
+    if (cuts_.size() < ++cut_count_) cuts_.emplace_back();
+  } else {
+    at = oldest_;
+    oldest_ = oldest_ + 1 < kCuts ? oldest_ + 1 : 1;
+  }
+  Cut& cut = cuts_[at];
+  cut.per_second = per_second, cut.per_token = per_token;
+  cut.rest.resize(large_ + 1);
+  double sum = cut.rest[large_] = 0.0;
+  for (std::size_t i = entries_.size(); i-- > 0;) {
+    sum += counts_[i] * std::max(0.0, values_[i] - per_second * seconds_[i] - per_token * tokens_[i]);
+    if (i <= large_) cut.rest[i] = sum;
+  }
+}
+
+// What entries from `from` on, limits_ of each, use and gain at prices a and b.
+Knapsack::Use Knapsack::use(std::size_t from, double a, double b) const {
+  Use sum;
+  for (std::size_t i = from; i < entries_.size(); ++i) {
+    const double worth = values_[i] - a * seconds_[i] - b * tokens_[i], x = worth > 0.0 ? limits_[i] : 0.0;
+    sum.gain += x * worth, sum.seconds += x * seconds_[i], sum.tokens += x * tokens_[i];
+  }
+  return sum;
+}
+
+// The LP relaxation of what a choice leaves, by the best prices, which become a cut. For one m the price of weight is where
+// the entries that are worth it fill what is left, the last ones in part; then one resource is overfilled and the other is
+// not, and m goes towards the former.
+double Knapsack::relax(Choice& choice) {
+  const double t = choice.state.seconds, s = choice.state.tokens;
+  const auto from = static_cast<std::size_t>(choice.next);
+  const double per_T = T_ > 0.0 ? 1.0 / T_ : 0.0, per_S = S_ > 0.0 ? 1.0 / S_ : 0.0;
+  limits_ = counts_;
+  if (from < entries_.size()) limits_[from] -= choice.had;
+  for (std::size_t i = from; i < entries_.size(); ++i)
+    if (seconds_[i] > t || tokens_[i] > s) limits_[i] = 0.0;
+  double low = 0.0, high = 1.0, best = kInfinity, m = std::clamp(m_, 0.02, 0.98);
+  for (int look = 0; look < kMixtures; ++look, m = 0.5 * (low + high)) {
+    const double second = (1.0 - m) * per_T, token = m * per_S, left = second * t + token * s;
+    const auto weight = [&](const Use& u) { return second * u.seconds + token * u.tokens; };
+    const auto at = [&](double price) {
+      const Use u = use(from, price * second, price * token);
+      if (price * left + u.gain < best)
+        best = price * left + u.gain, choice.per_second = price * second, choice.per_token = price * token;
+      return u;
+    };
+    double cheap = 0.0, dear = 0.0;
+    for (std::size_t i = from; i < entries_.size(); ++i)
+      if (limits_[i] > 0.0) dear = std::max(dear, density(values_[i], second * seconds_[i] + token * tokens_[i]));
+    Use over = at(0.0), under;
+    if (weight(over) <= left) break;
+    dear = std::min(dear, kMostPrice);
+    double price = price_ < dear ? price_ : 0.5 * dear, step = kNear * price;
+    for (int p = 0; p < kPrices && dear - cheap > kSamePrice * dear; ++p, step *= 4.0) {
+      const Use u = at(price);
+      const bool full = weight(u) > left;
+      (full ? cheap : dear) = price;
+      (full ? over : under) = u;
+      const double next = full ? price + step : price - step;
+      price = cheap < next && next < dear ? next : 0.5 * (cheap + dear);
+    }
+    price_ = dear;
+    const double part = std::clamp((left - weight(under)) / (weight(over) - weight(under)), 0.0, 1.0);
+    const double more_t = under.seconds + part * (over.seconds - under.seconds) - t;
+    const double more_s = under.tokens + part * (over.tokens - under.tokens) - s;
+    (more_t * per_T > more_s * per_S ? high : low) = m;
+  }
+  choice.relaxed = true;
+  work_ += kRelaxWork * static_cast<std::int64_t>(entries_.size());
+  add_cut(choice.per_second, choice.per_token);
+  return choice.state.gain + best;
 }
 
 void Knapsack::take(State& state, std::size_t entry, std::int32_t times) {
@@ -155,10 +254,12 @@ void Knapsack::take(State& state, std::size_t entry, std::int32_t times) {
 
 // What large entries from `from` on and small ones can add at most.
 double Knapsack::rest(std::size_t from, const State& state) const {
-  double bound = kInfinity;
-  for (const Mixture& mixture : mixtures_) {
-    const int cell = std::clamp(static_cast<int>((mixture.left(state) + kSlack) * kCells), 0, kCells);
-    bound = std::min(bound, static_cast<double>(mixture.table[from * (kCells + 1) + static_cast<std::size_t>(cell)]));
+  const double left = table_.per_second * state.seconds + table_.per_token * state.tokens;
+  const int cell = std::clamp(static_cast<int>((left + kSlack) * table_.cells), 0, table_.cells);
+  double bound = table_.best[from * static_cast<std::size_t>(table_.cells + 1) + static_cast<std::size_t>(cell)];
+  for (std::size_t c = 0; c < cut_count_; ++c) {
+    const Cut& cut = cuts_[c];
+    bound = std::min(bound, cut.per_second * state.seconds + cut.per_token * state.tokens + cut.rest[from]);
   }
   return bound;
 }
@@ -170,17 +271,26 @@ void Knapsack::record(double gain) {
     if (taken_[j] > 0) fill.emplace_back(entries_[j].id, taken_[j]);
 }
 
-// Choices of large entries by falling bound, each extended at once along its better side.
+// Choices of large entries by falling bound, each extended at once along its better side. A choice whose bound by cuts is not
+// enough has its LP relaxation solved before it is branched on.
 void Knapsack::best_first(std::int64_t limit) {
   choices_.clear(), heap_.clear();
-  const State empty{T_, S_, 0.0};
+  const auto fits = [&](const Choice& c) {
+    const Entry& entry = entries_[c.next];
+    return c.had < entry.count && entry.seconds <= c.state.seconds && entry.tokens <= c.state.tokens;
+  };
+  const auto skip = [&](Choice& c) {
+    while (c.next < static_cast<std::int32_t>(large_) && !fits(c)) ++c.next, c.had = 0;
+  };
   const auto open = [&](const Choice& choice) {
     if (choice.bound <= best_) return;
     heap_.emplace_back(choice.bound, static_cast<std::int32_t>(choices_.size()));
     choices_.push_back(choice);
     std::push_heap(heap_.begin(), heap_.end());
   };
-  open({rest(0, empty), empty, 0, 0, -1, -1});
+  Choice root{kInfinity, {T_, S_, 0.0}, 0, 0, -1, -1};
+  skip(root);
+  open(root);
   for (const std::int64_t until = work_ + limit; !heap_.empty() && heap_.front().first > best_;) {
     if (work_ > until) {
       open_ = std::max(open_, heap_.front().first);
@@ -189,40 +299,56 @@ void Knapsack::best_first(std::int64_t limit) {
     std::int32_t at = heap_.front().second;
     std::pop_heap(heap_.begin(), heap_.end());
     heap_.pop_back();
-    while (choices_[at].next < static_cast<std::int32_t>(large_)) {
+    while (at >= 0) {
       ++work_;
-      const Choice choice = choices_[at];
+      Choice& choice = choices_[at];
+      choice.bound = std::min(choice.bound, choice.state.gain + rest(choice.next, choice.state));
+      if (choice.bound > best_ && !choice.relaxed) choice.bound = std::min(choice.bound, relax(choice));
+      if (choice.bound <= best_) break;
+      if (!heap_.empty() && choice.bound < (1.0 - kAhead) * heap_.front().first) {
+        heap_.emplace_back(choice.bound, at);
+        std::push_heap(heap_.begin(), heap_.end());
+        break;
+      }
+      if (choice.next == static_cast<std::int32_t>(large_)) {
+        complete(choice);
+        break;
+      }
       const Entry& entry = entries_[choice.next];
-      Choice without{0.0, choice.state, choice.next + 1, 0, choice.parent, choice.taken},
-          with{-1.0, choice.state, choice.next, choice.had + 1, at, choice.next};
-      without.bound = choice.state.gain + rest(choice.next + 1, choice.state);
-      if (choice.had < entry.count && entry.seconds <= choice.state.seconds && entry.tokens <= choice.state.tokens) {
-        with.state = {choice.state.seconds - entry.seconds, choice.state.tokens - entry.tokens,
-                      choice.state.gain + entry.profit};
-        with.bound = with.state.gain + rest(choice.next, with.state);
+      Choice without = choice, with = choice;
+      ++without.next, without.had = 0;
+      // What the LP relaxation leaves out does not change it when it is gone.
+      without.relaxed = entry.profit < (1.0 - kClear) * (choice.per_second * entry.seconds + choice.per_token * entry.tokens);
+      with.state = {choice.state.seconds - entry.seconds, choice.state.tokens - entry.tokens, choice.state.gain + entry.profit};
+      with.relaxed = false, ++with.had, with.parent = at, with.taken = choice.next;
+      for (Choice* c : {&without, &with}) {
+        skip(*c);
+        c->bound = std::min(choice.bound, c->state.gain + rest(c->next, c->state));
       }
       const bool prefers_with = with.bound >= without.bound;
       open(prefers_with ? without : with);
       const Choice& further = prefers_with ? with : without;
-      if (further.bound <= best_) break;
-      at = static_cast<std::int32_t>(choices_.size());
-      choices_.push_back(further);
+      at = further.bound > best_ ? static_cast<std::int32_t>(choices_.size()) : -1;
+      if (at >= 0) choices_.push_back(further);
     }
-    if (choices_[at].next == static_cast<std::int32_t>(large_)) complete(choices_[at]);
   }
 }
 
-// Adds small entries to a choice of large ones, in the order of the m that bounds them best.
+// Adds small entries to a choice of large ones, in the order of the prices that bound them best.
 void Knapsack::complete(const Choice& choice) {
-  const Mixture* best = nullptr;
+  const Cut* best = nullptr;
   double least = kInfinity;
-  for (const Mixture& mixture : mixtures_)
-    if (const double bound = mixture.fractional(0, mixture.left(choice.state) + kSlack); bound < least)
-      least = bound, best = &mixture;
-  if (choice.state.gain + least <= best_) return;
+  for (std::size_t c = 0; c < cut_count_; ++c) {
+    const Cut& cut = cuts_[c];
+    const double bound = cut.per_second * choice.state.seconds + cut.per_token * choice.state.tokens + cut.rest[large_];
+    if (bound < least) least = bound, best = &cut;
+  }
+  const double weight = best->per_second * T_ + best->per_token * S_;
+  small_.set(weight > 0.0 ? best->per_token * S_ / weight : m_, T_, S_);
+  order_small(small_);
   taken_.assign(entries_.size(), 0);
   for (const Choice* c = &choice; c->taken >= 0; c = &choices_[c->parent]) ++taken_[c->taken];
-  depth_first(*best, choice.state, kSmallVisits, choice.state.gain + least);
+  depth_first(small_, choice.state, kSmallVisits, choice.bound);
 }
 
 // Entries of the mixture's order on top of what is taken. False where `limit` visits were not enough: the branches given up

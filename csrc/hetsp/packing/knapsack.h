@@ -1,7 +1,6 @@
 // Pricing of the configuration LP: the most profitable content of one group.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -28,9 +27,17 @@ using Fill = std::vector<std::pair<std::int32_t, std::int32_t>>;  // (id, times 
 // first; a branch ends where its profit and a bound of the rest do not beat the best known. The bound is
 //
 //   first      the fractional rest at the best m: good where many small items fill the group;
-//   tabulated  where that did not finish soon: large items go first, and for a few m a table U_j(c) over cells of weight holds
-//              the best of large items j, j + 1, ... with their weights rounded down to cells, and small ones in parts. Several
-//              m, because once a large item is in, time and tokens are no longer short in the same proportion.
+//   by cuts    where that did not finish soon: large items go first. For prices (a, b) >= 0 of seconds and tokens, what is left
+//              of both and items j, j + 1, ... can still earn at most
+//
+//                a t + b s + R_j,   R_j = sum_{i >= j} n_i max(0, p_i - a t_i - b s_i),
+//
+//              the Lagrangian of the rest: once R_j is known, a look costs two products. Prices are those of the LP relaxation
+//              of a choice whose bound by the cuts so far was not enough; there are many, because once a large item is in, time
+//              and tokens are no longer short in the same proportion;
+//   by table   beside the cuts, for the one m: U_j(c) over cells of weight holds the best of large items j, j + 1, ... with
+//              their weights rounded down to cells, and small ones in parts. It knows that items of middling size do not fill
+//              a group exactly, which no relaxation does.
 class Knapsack {
  public:
   // Looks for fills whose profit is above `threshold`. Afterwards profit() is the best found, 0 where none was, and
@@ -50,9 +57,6 @@ class Knapsack {
   [[nodiscard]] const std::vector<Fill>& fills() const { return fills_; }
 
  private:
-  static constexpr int kCells = 512;
-  static constexpr int kMixtures = 5;
-
   struct Entry {
     double density, weight, profit, seconds, tokens;
     std::int32_t count, id;
@@ -64,13 +68,23 @@ class Knapsack {
     double bound;
     State state;
     std::int32_t next, had, parent, taken;  // had: times that entry `next` is in; taken: an entry, or -1
+    double per_second = 0.0, per_token = 0.0;  // prices of its LP relaxation
+    bool relaxed = false;  // that was solved
+  };
+  struct Cut {
+    double per_second = 0.0, per_token = 0.0;
+    std::vector<double> rest;  // [large + 1] R_j
+  };
+  struct Table {
+    double per_second = 0.0, per_token = 0.0;
+    int cells = 0;
+    std::vector<float> best;  // [large + 1][cells + 1] U_j(c)
   };
   struct Mixture {
     double m = 0.0, per_second = 0.0, per_token = 0.0;
-    std::vector<std::int32_t> order;  // entries without a table, by falling density at this m
+    std::vector<std::int32_t> order;  // entries but the large ones, by falling density at this m
     std::vector<double> profit_before, weight_before;  // [order + 1] of their whole counts
     std::vector<double> least_seconds, least_tokens;  // [order + 1] from there on
-    std::vector<float> table;  // [large + 1][kCells + 1] U_j(c)
     void set(double mixture, double T, double S);
     [[nodiscard]] double weight(const Entry& e) const { return per_second * e.seconds + per_token * e.tokens; }
     [[nodiscard]] double left(const State& s) const { return per_second * s.seconds + per_token * s.tokens; }
@@ -80,7 +94,13 @@ class Knapsack {
   double relaxation(double m);
   double best_mixture();
   void order_small(Mixture& mixture);
-  void tabulate(Mixture& mixture);
+  struct Use {
+    double seconds = 0.0, tokens = 0.0, gain = 0.0;
+  };
+  [[nodiscard]] Use use(std::size_t from, double a, double b) const;
+  void tabulate();
+  double relax(Choice& choice);
+  void add_cut(double per_second, double per_token);
   void take(State& state, std::size_t entry, std::int32_t times);
   [[nodiscard]] double rest(std::size_t from, const State& state) const;
   void best_first(std::int64_t limit);
@@ -90,9 +110,14 @@ class Knapsack {
 
   double T_ = 0.0, S_ = 0.0, m_ = 0.5;
   std::vector<Entry> entries_;  // worth taking and fitting alone, in the order of the branching
-  std::size_t large_ = 0;  // entries that have tables
+  std::size_t large_ = 0;  // entries that are branched on first
   Mixture main_;  // at the best m, over all entries in their order
-  std::array<Mixture, kMixtures> mixtures_;
+  Mixture small_;  // over the small entries, at the m of the choice at hand
+  Table table_;
+  std::vector<Cut> cuts_;
+  std::size_t cut_count_ = 0, oldest_ = 1;  // of cuts_, which keep their memory
+  std::vector<double> values_, seconds_, tokens_, counts_, limits_;  // [entries] of entries_, for relax()
+  double price_ = 1.0;  // of a unit of weight, where relax() ended last
   std::vector<std::int32_t> taken_;  // [entries]
   std::vector<std::pair<double, std::int32_t>> densities_;  // scratch of order_small()
   std::vector<Fill> fills_;

@@ -131,4 +131,28 @@ TEST(equals_a_table_over_seconds_and_tokens) {
   CHECK(longest > 5000);  // the tables were used
 }
 
+// Seconds grow with the square of tokens, and profits are near what both cost together: the prices of the configuration LP.
+// Once a large item is in, time is scarcer than before; a bound at one mixture of both does not see that.
+TEST(a_large_item_among_many_small_ones_is_closed_soon) {
+  Knapsack knapsack;
+  int closed = 0;
+  constexpr int kCases = 60;
+  for (unsigned seed = 0; seed < kCases; ++seed) {
+    check::context() = "seed " + std::to_string(seed);
+    std::mt19937 random(seed);
+    const auto below = [&](int n) { return static_cast<int>(random() % static_cast<unsigned>(n)); };
+    const double S = 1000, T = S + S * S / (300.0 + below(900));
+    std::vector<KnapsackItem> items;
+    for (int i = 0; i < 140; ++i) {
+      const double tokens = i < 80 ? 30 + below(i < 40 ? 700 : 100) : 2 + below(25), seconds = tokens + tokens * tokens / 600;
+      const double dearer = std::max(seconds / T, 1.1 * tokens / S);
+      items.push_back({dearer * (0.95 + 1e-3 * below(50)), seconds, tokens, i < 40 ? 1 : 1 + below(40), i});
+    }
+    knapsack.solve(items, T, S, 0.5, 20'000);
+    CHECK(knapsack.upper_bound() >= knapsack.profit() && knapsack.profit() > 0.5);
+    closed += knapsack.upper_bound() <= 1.002 * knapsack.profit();
+  }
+  CHECK(closed >= kCases * 9 / 10);
+}
+
 TEST_MAIN()
