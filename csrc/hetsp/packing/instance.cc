@@ -1,6 +1,7 @@
 #include "hetsp/packing/instance.h"
 
 #include <cmath>
+#include <numeric>
 
 #include "hetsp/base/error.h"
 
@@ -36,6 +37,14 @@ void check(const Instance& instance) {
     require(std::isfinite(item.pairs) && item.pairs >= 0.0, "packing: item ", i, " has ", item.pairs,
             " pairs, must be finite and at least 0");
   }
+}
+
+Instance with_whole_rooms(Instance instance) {
+  std::int64_t quantum = 0;
+  for (const Item& item : instance.items) quantum = std::gcd(quantum, item.tokens);
+  if (quantum > 1)
+    for (Mode& mode : instance.modes) mode.room -= mode.room % quantum;
+  return instance;
 }
 
 }  // namespace hetsp::packing

@@ -39,4 +39,8 @@ struct Instance {
 // Throws InvalidArgument naming the field that is out of range or not finite, or the modes that are out of order.
 void check(const Instance& instance);
 
+// The same with rooms that groups can fill: rounded down to a multiple of what divides the tokens of all items, which lengths
+// padded to a quantum share. The packings are the same, and bounds are higher.
+[[nodiscard]] Instance with_whole_rooms(Instance instance);
+
 }  // namespace hetsp::packing

@@ -37,4 +37,15 @@ TEST(check_names_what_is_wrong) {
   CHECK_THROWS(InvalidArgument, "no modes", hetsp::packing::check(broken));
 }
 
+TEST(rooms_that_groups_can_fill) {
+  auto instance = small();
+  instance.items = {{48, 0.0}, {0, 0.0}, {32, 0.0}};
+  const auto whole = with_whole_rooms(instance);
+  CHECK(whole.modes[0].room == 96 && whole.modes[1].room == 192 && whole.ranks == instance.ranks);
+  instance.items.push_back({7, 0.0});
+  CHECK(with_whole_rooms(instance).modes[0].room == 100);
+  instance.items = {{0, 1.0}};
+  CHECK(with_whole_rooms(instance).modes[1].room == 200);
+}
+
 TEST_MAIN()
