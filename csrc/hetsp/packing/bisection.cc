@@ -1,6 +1,8 @@
 #include "hetsp/packing/bisection.h"
 
 #include <algorithm>
+#include <cmath>
+#include <utility>
 
 #include "hetsp/packing/dive.h"
 #include "hetsp/packing/surrogate_bound.h"
@@ -10,12 +12,11 @@ namespace hetsp::packing {
 namespace {
 
 constexpr double kClosed = 2e-4;        // relative: makespans nearer than that are not told apart
-constexpr double kFirst = 0.005;  // how far below the best packing the first probe lies: often feasible, and a dive wins
-constexpr double kCoarseStep = 0.3;     // of the way up from the proven makespan, with coarse types
-constexpr int kFew = 40;   // types to begin with
+constexpr double kStep = 0.5;  // of the way from the proven makespan to the possible one: where the next probe lies
+constexpr int kFew = 200;   // types to begin with
 constexpr double kFiner = 2.5;  // how many times more of them each further level has
 constexpr int kMany = 1500;  // types that no level exceeds
-constexpr std::int64_t kFinest = 30'000, kVeryFinest = 2'000'000;  // visits of an item by one pricing
+constexpr std::int64_t kFinest = 40'000, kVeryFinest = 2'000'000;  // visits of an item by one pricing
 
 // Widths from the coarsest, each level with at most kFiner times more types.
 std::vector<double> widths(const std::vector<Item>& items) {
@@ -37,11 +38,16 @@ std::vector<double> widths(const std::vector<Item>& items) {
 Bisection::Level::Level(const Instance& instance, double width)
     : types(make_types(instance.items, width)), bound(instance.modes, types.item) {
   if (width > 0.0) plans = std::make_unique<ConfigurationLp>(instance.modes, types.largest);
+  type_of.resize(instance.items.size());
+  for (int type = 0; type < types.size(); ++type)
+    for (const auto item : types.members[type]) type_of[item] = type;
 }
 
 Bisection::Bisection(const Instance& instance) : instance_(instance), widths_(widths(instance.items)), finest_(kFinest) {
   std::reverse(widths_.begin(), widths_.end());
-  lower_ = surrogate_makespan(instance).seconds;
+  SurrogateMakespan surrogate = surrogate_makespan(instance);
+  lower_ = surrogate.seconds;
+  multipliers_ = std::move(surrogate.multipliers);
   done_ = instance.items.empty();
 }
 
@@ -52,11 +58,8 @@ std::optional<Packing> Bisection::advance(Effort& effort, double upper, double g
     if (level_ == nullptr && !refine()) break;
     above_ = std::min(above_, best_), dive_above_ = std::min(dive_above_, best_);
     if (above_ - lower_ > kClosed * best_) {
-      // Coarse types are for the bound, which low makespans raise soonest; exact ones begin where a dive may win as well.
-      const double between = above_ - lower_;
-      probe(effort, level_->plans ? lower_ + kCoarseStep * between
-                    : first_      ? std::max(lower_ + 0.1 * between, (1.0 - kFirst) * above_)
-                                  : lower_ + 0.5 * between);
+      if (!(lower_ < probed_ && probed_ < above_)) probed_ = lower_ + kStep * (above_ - lower_);
+      probe(effort, probed_);
     } else if (dive_above_ - std::max(dive_below_, lower_) > kClosed * best_) {
       descend(effort);
     } else {
@@ -66,7 +69,30 @@ std::optional<Packing> Bisection::advance(Effort& effort, double upper, double g
   return std::move(found_);
 }
 
+void Bisection::offer(const Packing& packing) {
+  offered_ = packing.bins;
+  if (level_ != nullptr) level_->offered = false;
+}
+
+void Bisection::use_offer(double T) {
+  if (level_->offered) return;
+  level_->offered = true;
+  for (const Bin& bin : offered_) {
+    ConfigurationLp::Column column{bin.mode, 0.0, {}};
+    std::vector<std::int32_t> types;
+    for (const auto item : bin.items) types.push_back(level_->type_of[item]);
+    std::sort(types.begin(), types.end());
+    for (const auto type : types) {
+      if (column.fill.empty() || column.fill.back().first != type) column.fill.emplace_back(type, 0);
+      ++column.fill.back().second;
+    }
+    level_->bound.add_until(T, column);
+    if (level_->plans) level_->plans->add_until(T, column);
+  }
+}
+
 void Bisection::probe(Effort& effort, double T) {
+  use_offer(T);
   const auto verdict = level_->bound.solve(T, level_->types.count, instance_.ranks, effort, finest_);
   if (verdict == ConfigurationLp::Verdict::refuted) {
     lower_ = std::max(lower_, T * (1.0 - 1e-9));
@@ -77,7 +103,7 @@ void Bisection::probe(Effort& effort, double T) {
   } else {
     return;  // the same makespan again next time: its columns are kept
   }
-  first_ = false;
+  probed_ = 0.0;
 }
 
 // Dives between the bound and the best packing.
@@ -101,6 +127,13 @@ void Bisection::try_dive(Effort& effort, double T) {
 bool Bisection::refine() {
   if (!widths_.empty()) {
     level_ = std::make_unique<Level>(instance_, widths_.back());
+    if (lower_ > 0.0 && std::isfinite(lower_)) {
+      SurrogateBound surrogate(instance_, level_->types);
+      surrogate.set_multipliers(multipliers_);
+      std::vector<double> profits;
+      for (const Item& item : level_->types.item) profits.push_back(surrogate.profit(item, lower_ * (1.0 + 1e-6)));
+      level_->bound.set_centre(std::move(profits));
+    }
     widths_.pop_back();
   } else if (unsure_ && finest_ < kVeryFinest) {
     finest_ *= 8;

@@ -21,6 +21,9 @@ class Bisection {
  public:
   explicit Bisection(const Instance& instance);
 
+  // A packing from elsewhere: its groups, as far as they end by the makespans that are looked at, become columns.
+  void offer(const Packing& packing);
+
   // Goes on until the effort is spent, nothing is left to do (done()), or lower() reaches `upper` / (1 + gap) where `upper` is
   // the makespan of the best packing known. Returns the best packing that dives found this time, where it is below `upper`.
   std::optional<Packing> advance(Effort& effort, double upper, double gap);
@@ -34,7 +37,10 @@ class Bisection {
     ItemTypes types;
     ConfigurationLp bound;                   // of the least members: what it refutes is refuted
     std::unique_ptr<ConfigurationLp> plans;  // of the largest members, where types are not exact: what it packs fits
+    std::vector<std::int32_t> type_of;       // [items]
+    bool offered = false;                    // offered_ has become columns
   };
+  void use_offer(double T);
   void probe(Effort& effort, double T);
   void descend(Effort& effort);
   bool refine();
@@ -46,7 +52,10 @@ class Bisection {
   double lower_ = 0.0, above_ = 0.0, best_ = 0.0;
   double dive_below_ = 0.0, dive_above_ = 0.0;  // makespans between which dives still look
   std::int64_t finest_;                         // visits of an item by one pricing
-  bool first_ = true, unsure_ = false, done_ = false;  // unsure_: some makespan was neither refuted nor feasible
+  double probed_ = 0.0;  // the makespan whose probe was cut off
+  bool unsure_ = false, done_ = false;  // unsure_: some makespan was neither refuted nor feasible
+  std::vector<double> multipliers_;  // [modes] of the surrogate bound
+  std::vector<Bin> offered_;
   std::optional<Packing> found_;
 };
 

@@ -11,8 +11,12 @@ namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kTolerance = 1e-9;      // relative, of ranks: what rounding may have added to a bound
 constexpr double kWorthwhile = 1e-5;     // relative: a column that saves less is not looked for
-constexpr std::int64_t kCoarsest = 2'000;  // visits of an item that pricing begins with
+constexpr std::int64_t kCoarsest = 10'000;  // visits of an item that pricing begins with: most problems are finished by then
+constexpr std::int64_t kPerVisit = 8, kVisits = 5;  // entries of the LP per visit; visits per one of the pricing
 constexpr std::size_t kPerMode = 6;      // fills of one pricing that become columns, the best ones
+constexpr double kBelow = 1e-6;             // relative: how far below the profit that refutes pricing looks
+constexpr double kAlpha = 0.7;               // of the centre in the profits that are priced
+constexpr double kLeastAlpha = 0.3;          // below it the duals alone are priced
 constexpr int kEnough = 48;              // columns after which a round leaves the other modes to the next one
 
 lp::Model covering(const std::vector<Item>& items) {
@@ -45,6 +49,23 @@ void ConfigurationLp::add(Column column) {
   open_.push_back(true);
 }
 
+// Items leave, the smallest that is enough or else the largest one, until the group ends by T.
+void ConfigurationLp::add_until(double T, Column column) {
+  const Mode& mode = modes_[column.mode];
+  for (double over = seconds(column.mode, column.fill) - T; over > 1e-12 * T && !column.fill.empty();) {
+    std::size_t chosen = 0;
+    double best = 0.0;
+    for (std::size_t j = 0; j < column.fill.size(); ++j) {
+      const double one = mode.seconds(items_[column.fill[j].first]);
+      if (best >= over ? over <= one && one < best : one > best) chosen = j, best = one;
+    }
+    if (best <= 0.0) break;
+    over -= best;
+    if (--column.fill[chosen].second == 0) column.fill.erase(column.fill.begin() + static_cast<std::ptrdiff_t>(chosen));
+  }
+  if (!column.fill.empty()) add(std::move(column));
+}
+
 // Rows and columns for T and need. A type alone has its column in units of one item, at the least ranks per item. False where
 // some type that is needed does not end by T.
 bool ConfigurationLp::begin(double T, const std::vector<std::int32_t>& need) {
@@ -75,32 +96,57 @@ bool ConfigurationLp::begin(double T, const std::vector<std::int32_t>& need) {
   return true;
 }
 
+void ConfigurationLp::set_centre(std::vector<double> profits) { centre_ = std::move(profits); }
+
 ConfigurationLp::Verdict ConfigurationLp::solve(double T, const std::vector<std::int32_t>& need, double budget, Effort& effort,
                                                 std::int64_t finest) {
   value_ = bound_ = kInfinity;
   if (!begin(T, need)) return Verdict::refuted;
   bound_ = 0.0;
-  for (std::int64_t work = std::min(kCoarsest, finest);;) {
+  const auto worth = [&](const std::vector<double>& profits) {
+    double sum = 0.0;
+    for (int i = 0; i < types(); ++i) sum += need[i] * profits[i];
+    return sum;
+  };
+  double centre_bound = 0.0;
+  std::int64_t work = std::min(kCoarsest, finest);
+  for (double alpha = centre_.empty() ? 0.0 : 1.0;;) {
     const std::int64_t before = lp_.work();
     const lp::Status status = lp_.solve();
-    if (!effort.spend(lp_.work() - before) || status != lp::Status::optimal) return Verdict::unknown;
+    if (!effort.spend((lp_.work() - before) / kPerVisit) || status != lp::Status::optimal) return Verdict::unknown;
     value_ = lp_.objective();
     if (value_ <= budget * (1.0 + kTolerance)) return Verdict::feasible;
-    double ratio = 1.0, worth = 0.0;
-    profit_.assign(lp_.duals().begin(), lp_.duals().end());
-    for (int i = 0; i < types(); ++i) worth += need[i] * (profit_[i] = std::max(0.0, profit_[i]));
-    const int added = price(T, need, work, effort, &ratio);
-    if (effort.spent()) return Verdict::unknown;
-    bound_ = std::max(bound_, worth / ratio * (1.0 - kTolerance));
-    if (bound_ > budget) return Verdict::refuted;
-    if (added > 0) continue;
-    if (work >= finest) return Verdict::unknown;
-    work = std::min(finest, 4 * work);
+    duals_.assign(lp_.duals().begin(), lp_.duals().end());
+    for (double& dual : duals_) dual = std::max(0.0, dual);
+    for (;;) {  // until a column is found that the LP does not know, at profits nearer and nearer to its duals
+      const double of_duals = worth(duals_), of_centre = alpha > 0.0 ? worth(centre_) : 0.0;
+      if (of_centre <= 0.0) alpha = 0.0;
+      profit_ = duals_;
+      if (alpha > 0.0)
+        for (int i = 0; i < types(); ++i) profit_[i] = (1.0 - alpha) * duals_[i] + alpha * of_duals / of_centre * centre_[i];
+      double ratio = 1.0;
+      const double enough = budget > 0.0 ? std::max(1.0 + kWorthwhile, of_duals / budget * (1.0 - kBelow)) : 1.0 + kWorthwhile;
+      const int added = price(T, need, enough, work, effort, &ratio);
+      if (effort.spent()) return Verdict::unknown;
+      const double bound = of_duals / ratio * (1.0 - kTolerance);
+      if (bound > centre_bound) centre_bound = bound, centre_ = profit_;
+      bound_ = std::max(bound_, bound);
+      if (bound_ > budget) return Verdict::refuted;
+      if (added > 0) break;
+      if (alpha > 0.0) {
+        alpha = alpha > kLeastAlpha ? 0.5 * alpha : 0.0;
+        continue;
+      }
+      if (work >= finest) return Verdict::unknown;
+      work = std::min(finest, 4 * work);
+    }
+    alpha = kAlpha;
   }
 }
 
 // Columns of negative reduced cost. `ratio` becomes max(1, max_k P_k / ranks_k), infinity where not all modes were priced.
-int ConfigurationLp::price(double T, const std::vector<std::int32_t>& need, std::int64_t work, Effort& effort, double* ratio) {
+int ConfigurationLp::price(double T, const std::vector<std::int32_t>& need, double enough, std::int64_t work, Effort& effort,
+                           double* ratio) {
   int added = 0;
   for (std::size_t turn = 0; turn < modes_.size(); ++turn) {
     if (added >= kEnough || effort.spent()) {
@@ -115,13 +161,16 @@ int ConfigurationLp::price(double T, const std::vector<std::int32_t>& need, std:
       if (profit_[i] > 0.0 && need[i] > 0)
         priced_.push_back({profit_[i], mode.seconds(items_[i]), static_cast<double>(items_[i].tokens), need[i], i});
     knapsack_.set_mixture(mixture_[k]);
-    knapsack_.solve(priced_, T, static_cast<double>(mode.room), mode.ranks * (1.0 + kWorthwhile), work);
+    knapsack_.solve(priced_, T, static_cast<double>(mode.room), mode.ranks * enough, work);
     mixture_[k] = knapsack_.mixture();
     *ratio = std::max(*ratio, knapsack_.upper_bound() / mode.ranks);
     const auto& fills = knapsack_.fills();
-    for (std::size_t f = fills.size() - std::min(fills.size(), kPerMode); f < fills.size(); ++f, ++added)
-      add({static_cast<std::int32_t>(k), 0.0, fills[f]});
-    effort.spend(knapsack_.work());
+    for (std::size_t f = fills.size() - std::min(fills.size(), kPerMode); f < fills.size(); ++f) {
+      double gain = 0.0;
+      for (const auto& [type, count] : fills[f]) gain += count * duals_[type];
+      if (gain > mode.ranks * (1.0 + kWorthwhile)) add({static_cast<std::int32_t>(k), 0.0, fills[f]}), ++added;
+    }
+    effort.spend(kVisits * knapsack_.work());
   }
   return added;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "hetsp/lp/simplex.h"
@@ -23,7 +24,10 @@ namespace hetsp::packing {
 //
 //   sum pi_i need_i / max(1, max_k P_k / ranks_k)     ranks are needed (Farley, Oper. Res. 38, 1990),
 //
-// since pi divided by that is dual feasible: T may be refuted long before the LP is solved. Columns stay for the next makespan.
+// since pi divided by that is dual feasible: T may be refuted long before the LP is solved. For a budget of ranks it is enough
+// that no P_k is above ranks_k sum pi_i need_i / budget, so pricing looks for nothing below. The duals of the first rounds are
+// wild; what is priced lies between them and a centre, the pi of the best bound so far (Wentges, Int. Trans. Oper. Res. 4,
+// 1997), nearer to the duals where no column came of it that the LP lacks. Columns and centre stay for the next makespan.
 class ConfigurationLp {
  public:
   struct Column {
@@ -41,7 +45,7 @@ class ConfigurationLp {
   ConfigurationLp(const std::vector<Mode>& modes, std::vector<Item> items);
 
   // need: [types] how many of each must be covered. Raises the effort of pricing as needed, up to `finest`, visits of an item.
-  Verdict solve(double T, const std::vector<std::int32_t>& need, double budget, Effort& effort, std::int64_t finest = 30'000);
+  Verdict solve(double T, const std::vector<std::int32_t>& need, double budget, Effort& effort, std::int64_t finest = 40'000);
 
   // Of the last solve(): the LP's value in ranks, infinity where some type does not end by T; the best proven bound of it.
   [[nodiscard]] double value() const { return value_; }
@@ -50,7 +54,10 @@ class ConfigurationLp {
   // Columns with x > 0 of the last solve() that was not refuted.
   [[nodiscard]] std::vector<std::pair<Column, double>> solution() const;
 
+  // [types] where prices begin, such as those of a bound that is known (SurrogateBound::profit); any positive multiple.
+  void set_centre(std::vector<double> profits);
   void add(Column column);  // such as a group of a packing that is known; seconds are recomputed
+  void add_until(double T, Column column);  // what of it ends by T
   [[nodiscard]] int types() const { return static_cast<int>(items_.size()); }
   [[nodiscard]] double seconds(int mode, const Fill& fill) const;
   [[nodiscard]] const std::vector<Mode>& modes() const { return modes_; }
@@ -58,7 +65,7 @@ class ConfigurationLp {
 
  private:
   bool begin(double T, const std::vector<std::int32_t>& need);
-  int price(double T, const std::vector<std::int32_t>& need, std::int64_t work, Effort& effort, double* ratio);
+  int price(double T, const std::vector<std::int32_t>& need, double enough, std::int64_t work, Effort& effort, double* ratio);
 
   std::vector<Mode> modes_;
   std::vector<Item> items_;  // [types]
@@ -69,7 +76,7 @@ class ConfigurationLp {
   std::vector<double> mixture_;  // [modes] where pricing ended last
   std::size_t next_mode_ = 0;  // where pricing begins
   std::vector<KnapsackItem> priced_;
-  std::vector<double> profit_;  // [types] duals, at least 0
+  std::vector<double> duals_, profit_, centre_;  // [types] of the LP, at least 0; priced; of the best bound so far
   double value_ = 0.0, bound_ = 0.0;
 };
 

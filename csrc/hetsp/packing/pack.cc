@@ -42,9 +42,10 @@ void require_room(const Instance& instance, int micro_batches) {
                                 micro_batches > 1 ? "es" : ""));
 }
 
-Certified pack(const Instance& instance, const Limits& limits) {
-  check(instance);
-  require_room(instance);
+Certified pack(const Instance& given, const Limits& limits) {
+  check(given);
+  require_room(given);
+  const Instance instance = with_whole_rooms(given);
   Rounds rounds(limits, default_work(instance), kFirstRound);
   Certified result;
   result.packing.makespan = std::numeric_limits<double>::infinity();
@@ -56,6 +57,7 @@ Certified pack(const Instance& instance, const Limits& limits) {
   Search search(instance, limits.seed);
   accept(instance.items.empty() ? Packing{} : search.first());
   Bisection bisection(instance);
+  if (std::isfinite(result.packing.makespan)) bisection.offer(result.packing);
   const auto gap = [&] {
     return result.packing.makespan > bisection.lower() ? result.packing.makespan / bisection.lower() - 1.0 : 0.0;
   };
@@ -69,13 +71,14 @@ Certified pack(const Instance& instance, const Limits& limits) {
     if (search.found()) accept(search.best());
     accept(dived);
     if (dived) search.offer(result.packing);
+    if (result.packing.makespan < upper) bisection.offer(result.packing);
   }
   if (std::isinf(result.packing.makespan))
     throw PlanInfeasible(concat("plan: no packing of ", instance.items.size(), " sequences was found on ", instance.ranks,
                                 " ranks; their memory may be too full"));
   result.lower_bound = std::min(bisection.lower(), result.packing.makespan);
   result.status = status_of(gap(), limits.target_gap);
-  check(instance, result.packing);
+  check(given, result.packing);
   return result;
 }
 
