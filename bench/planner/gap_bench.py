@@ -5,9 +5,9 @@
 FILE is JSON, {"instances": [{"name", "kind": "micro_batch" | "batch", "N", "capacity", "model", "lengths"}, ...]}: N ranks,
 room for `capacity` tokens on each, model a preset whose cost is used, kind `micro_batch` for all lengths in one. FOLDER holds
 lengths_wikipedia.npz: 40 batches of 512 documents up to 384K tokens are planned as well. SEEDS draws that many log-normal
-micro-batches (bench/packing/instances.py) for each number of ranks and each fill of their memory in FRESH. Time limits are 0.05 s at 64 ranks,
-0.3 s at 1024 and 1 s above for a micro-batch, 0.5 s for a whole batch. Printed: makespan, bound, gap, seconds to the first
-plan; medians, 95 % quantiles and the worst last.
+micro-batches (bench/packing/instances.py) for each number of ranks and each fill of their memory in FRESH. Time limits are
+0.05 s at 64 ranks, 0.3 s at 1024 and 1 s above for a micro-batch, 0.5 s for a whole batch. Printed: makespan, bound, gap,
+seconds to the first plan; medians, 95 % quantiles and the worst last.
 """
 
 import argparse
