@@ -9,12 +9,14 @@
 #include "hetsp/packing/bisection.h"
 #include "hetsp/packing/rounds.h"
 #include "hetsp/packing/search.h"
+#include "hetsp/packing/subset_programme.h"
 
 namespace hetsp::packing {
 
 namespace {
 
-constexpr std::int64_t kFirstRound = 100'000;  // some milliseconds
+constexpr std::int64_t kFirstRound = 100'000;    // some milliseconds
+constexpr std::int64_t kSubsets = 20'000'000;    // visits of a pair of sets, enough for twelve items
 
 std::int64_t default_work(const Instance& instance) {
   return 2'000'000 + 4'000 * std::min<std::int64_t>(std::ssize(instance.items), 2'000);
@@ -56,14 +58,24 @@ Certified pack(const Instance& given, const Limits& limits) {
   };
   Search search(instance, limits.seed);
   accept(instance.items.empty() ? Packing{} : search.first());
+  double proven = 0.0;
+  if (!instance.items.empty() && instance.items.size() <= static_cast<std::size_t>(SubsetProgramme::kMost)) {
+    SubsetProgramme programme(instance);
+    Effort effort(limits.work > 0 ? limits.work : kSubsets, limits.seconds, limits.cancel);
+    if (programme.solve(effort)) {
+      proven = programme.makespan() * (1.0 - 1e-9);
+      accept(programme.packing());
+    }
+  }
   Bisection bisection(instance);
   if (std::isfinite(result.packing.makespan)) bisection.offer(result.packing);
+  const auto lower_bound = [&] { return std::max(proven, bisection.lower()); };
   const auto gap = [&] {
-    return result.packing.makespan > bisection.lower() ? result.packing.makespan / bisection.lower() - 1.0 : 0.0;
+    return result.packing.makespan > lower_bound() ? result.packing.makespan / lower_bound() - 1.0 : 0.0;
   };
   const double target = std::max(limits.target_gap, kOptimalGap);
   while (gap() > target) {
-    const double lower = bisection.lower(), upper = result.packing.makespan;
+    const double lower = lower_bound(), upper = result.packing.makespan;
     std::optional<Packing> dived;
     if (!rounds.run([&](Effort& effort) { search.improve(effort, lower * (1.0 + target)); },
                     [&](Effort& effort) { dived = bisection.advance(effort, upper, target); }))
@@ -76,7 +88,7 @@ Certified pack(const Instance& given, const Limits& limits) {
   if (std::isinf(result.packing.makespan))
     throw PlanInfeasible(concat("plan: no packing of ", instance.items.size(), " sequences was found on ", instance.ranks,
                                 " ranks; their memory may be too full"));
-  result.lower_bound = std::min(bisection.lower(), result.packing.makespan);
+  result.lower_bound = std::min(lower_bound(), result.packing.makespan);
   result.status = status_of(gap(), limits.target_gap);
   check(given, result.packing);
   return result;

@@ -52,6 +52,24 @@ TEST(equal_arguments_equal_answers) {
   }
 }
 
+TEST(few_items_are_packed_optimally) {
+  int packed = 0;
+  for (unsigned seed = 0; seed < 60; ++seed) {
+    check::context() = "seed " + std::to_string(seed);
+    Instance instance = random_instance(seed, 7);
+    while (instance.items.size() < 11)
+      instance.items.push_back({static_cast<std::int64_t>(seed % 7 + instance.items.size()), 1.0});
+    instance.ranks += 6;
+    try {
+      const auto certified = pack(instance);
+      CHECK(certified.status == "optimal");
+      ++packed;
+    } catch (const hetsp::PlanInfeasible&) {
+    }
+  }
+  CHECK(packed > 30);
+}
+
 TEST(corners) {
   const Mode one{1, 100, 0.0, 1.0, 0.0}, two{2, 200, 0.0, 0.6, 0.0};
   CHECK(pack({2, 0, {one, two}, {}}).packing.makespan == 0.0);
