@@ -250,7 +250,9 @@ void BatchBound::advance(Effort& effort, double upper, double gap) {
       continue;
     }
     few_ < many_ ? try_few(effort) : try_many(effort);
-    lower_ = std::max(lower_, std::min({few_, many_, upper_}) * (1.0 - kTolerance));
+    const double both = std::min(few_, many_);
+    lower_ = std::max(lower_, std::min(both, upper_) * (1.0 - kTolerance));
+    done_ |= both >= upper_;
   }
 }
 

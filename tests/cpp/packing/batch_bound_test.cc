@@ -1,5 +1,6 @@
 #include "hetsp/packing/batch_bound.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 
@@ -36,6 +37,25 @@ TEST(never_above_the_cheapest_batch) {
   CHECK(solved > 150);
   CHECK(near > solved / 2);
   CHECK(sum > 0.8 * solved);
+}
+
+// With a plan that is optimal, nothing is left to look for, and no number of micro-batches is asked for that there cannot be.
+TEST(ends_at_an_optimal_plan) {
+  int closed = 0;
+  for (unsigned seed = 0; seed < 200; ++seed) {
+    check::context() = "seed " + std::to_string(seed);
+    Instance instance = random_instance(seed, 4);
+    instance.items.resize(std::min<std::size_t>(instance.items.size(), 1));
+    const double best = brute_force_batch(instance, 0.5);
+    if (std::isinf(best) || instance.items.empty()) continue;
+    BatchBound bound(instance, 0.5, 0, {best - 0.5});
+    Effort effort(2'000'000);
+    bound.advance(effort, best, 0.0);
+    CHECK(bound.done());
+    CHECK_NEAR(bound.lower(), best, 1e-6);
+    ++closed;
+  }
+  CHECK(closed > 50);
 }
 
 TEST_MAIN()
