@@ -8,8 +8,8 @@ folder whose files are one batch, trained again and again. No prediction can be 
 
 The first step of a run warms up (allocations, first calls): it is listed and not counted. A step in which other programs had
 the cores for more than DISTURBED of its time is counted apart, whatever its error. Before each run the benchmark waits until
-the others use less than a tenth of a core, or for --patience seconds. Where they never do, `own time` is all there is: the
-computation of the busiest rank, other programs' turns left out, and the wait of the rank that waited least.
+the others use less than a tenth of a core, in all for at most --patience seconds. Where they never do, `own time` is all there
+is: the computation of the busiest rank, other programs' turns left out, and the wait of the rank that waited least.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +80,19 @@ def busy_cores(seconds: float = 1.0) -> float:
     return (busy() - begin) / seconds
 
 
-def wait_for_quiet(patience: float) -> float:
-    """Returns the cores that others use, when they are few or the patience is at its end."""
-    end = time.monotonic() + patience
-    while (cores := busy_cores()) >= QUIET_CORES and time.monotonic() < end:
-        time.sleep(1.0)
-    return cores
+@dataclass
+class Patience:
+    """Seconds that may still be spent on waiting for a quiet machine, over all runs."""
+
+    seconds: float
+
+    def wait(self) -> float:
+        """Returns the cores that others use, when they are few or the patience is at its end."""
+        begin = time.monotonic()
+        while (cores := busy_cores()) >= QUIET_CORES and time.monotonic() - begin < self.seconds:
+            pass
+        self.seconds -= time.monotonic() - begin
+        return cores
 
 
 def step_of(record: dict[str, Any], case: str, others: float) -> dict[str, Any]:
@@ -110,9 +118,9 @@ def own_seconds(record: dict[str, Any]) -> float:
     return max(work - delay - wait for work, delay, wait in ranks) + min(record["rank_wait_seconds"])
 
 
-def train(case: str, arguments: Sequence[str], cost: Path, patience: float) -> list[dict[str, Any]]:
+def train(case: str, arguments: Sequence[str], cost: Path, patience: Patience) -> list[dict[str, Any]]:
     """One run of the job; its steps."""
-    others = wait_for_quiet(patience)
+    others = patience.wait()
     with tempfile.TemporaryDirectory() as out:
         fixed = ["--ranks", str(RANKS), "--cost-model", str(cost), "--out", out]
         records = hetsp("train", *fixed, *arguments)
@@ -122,7 +130,7 @@ def train(case: str, arguments: Sequence[str], cost: Path, patience: float) -> l
     return steps
 
 
-def equal_steps(cost: Path, patience: float) -> list[dict[str, Any]]:
+def equal_steps(cost: Path, patience: Patience) -> list[dict[str, Any]]:
     """The same documents in every step, under both plans."""
     with tempfile.TemporaryDirectory() as folder:
         draw = random.Random(0)
@@ -195,22 +203,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=2, help="runs of each job, each with a seed of its own")
     parser.add_argument("--cost-model", type=Path, help="a file of hetsp calibrate (default: calibrate first)")
-    parser.add_argument("--patience", type=float, default=60.0, help="seconds to wait for a quiet machine, before each run")
+    parser.add_argument("--patience", type=float, default=600.0, help="seconds to wait for a quiet machine, over all runs")
     parser.add_argument("--out", type=Path, help="also write a result file, such as bench/results/prediction.json")
     options = parser.parse_args()
-    machine = describe_machine()
+    machine, patience = describe_machine(), Patience(options.patience)
     with tempfile.TemporaryDirectory() as folder:
         cost = options.cost_model or Path(folder) / "cost_model.json"
         if options.cost_model is None:
-            print(f"calibrating; others use {wait_for_quiet(options.patience):.1f} cores", flush=True)
+            print(f"calibrating; others use {patience.wait():.1f} cores", flush=True)
             hetsp("calibrate", "--ranks", str(RANKS), *SIZES, "--out", str(cost))
         calibration = json.loads(cost.read_text(encoding="utf-8"))
         steps, equal = [], []
         for turn in range(options.rounds):
             for number, (case, arguments) in enumerate(JOBS.items()):
                 seed = str(100 + 10 * turn + number)
-                steps += train(case, [*arguments, "--seed", seed, "--steps", str(STEPS)], cost, options.patience)
-            equal += equal_steps(cost, options.patience)
+                steps += train(case, [*arguments, "--seed", seed, "--steps", str(STEPS)], cost, patience)
+            equal += equal_steps(cost, patience)
     summary = summary_of(steps, equal)
     print(json.dumps(summary, indent=2))
     if options.out:
@@ -219,7 +227,7 @@ def main() -> None:
             "command": shlex.join(["python", "-m", "bench.train.prediction_bench", *sys.argv[1:]]),
             "machine": machine,
             "summary": summary,
-            "calibration": {name: calibration[name] for name in ("date", "command", "delayed", "parts", "probes")},
+            "calibration": {name: calibration[name] for name in ("date", "delayed", "rounds", "parts", "probes")},
             "cases": [*steps, *equal],
         }
         options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

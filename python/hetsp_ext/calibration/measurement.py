@@ -81,8 +81,8 @@ def measured_cost(measurements: Sequence[Measurement], setting: Setting, record:
     """
     if not measurements:
         raise InvalidArgument("no probe was measured; a cost model needs at least one")
-    measurements = [each.least_disturbed() for each in measurements]
-    fits = fit_parts(measurements)
+    kept = [each.least_disturbed() for each in measurements]
+    fits = fit_parts(kept)
     parts = {part: each.coefficients for part, each in fits.items()}
     points = [
         {"part": part, "probe": point.name, "counts": dict(point.counts), "measured": point.seconds, "error": error}
@@ -94,8 +94,8 @@ def measured_cost(measurements: Sequence[Measurement], setting: Setting, record:
             "probe": each.name,
             "measured": each.total,
             "predicted": each.predicted(parts),
-            "spread": each.spread,
+            "spread": every.spread,
         }
-        for each in measurements
+        for each, every in zip(kept, measurements, strict=True)
     ]
     return MeasuredCost(parts, setting, {**record, "probes": totals, "points": points})

@@ -30,7 +30,7 @@ from .step import Planner, StepResult, Trainer
 __all__ = ["Request", "calibration_table", "run_rank"]
 
 CLOCK = 1e-7  # seconds; what a difference of clocks can tell
-QUICK_ROUNDS, ROUNDS = 2, 5
+QUICK_ROUNDS, ROUNDS = 3, 5
 QUICK_TOKENS = 1024  # of a rank: seconds in all, good for a look and for tests
 ONE = {
     "pairs": "pair",

@@ -70,7 +70,9 @@ def test_the_repetitions_that_others_disturbed_least_count() -> None:
     disturbed = Measurement("p", {"tokens": 1, "steps": 1}, samples, delays=[0.3, 0.1, 0.5, 0.0, 0.2])
     assert disturbed.least_disturbed().seconds("linear") == 2.0  # of 2, 1 and 3
     assert disturbed.seconds("linear") == 3.0
-    assert measured_cost([disturbed], SETTING, {}).record["probes"][0]["measured"] == 3.0
+    (probe,) = measured_cost([disturbed], SETTING, {}).record["probes"]
+    assert probe["measured"] == 3.0
+    assert probe["spread"] == 10.0 / 2.0 - 1.0  # of all of them
     unknown = Measurement("p", {"tokens": 1, "steps": 1}, samples)
     assert unknown.least_disturbed() == unknown
 
