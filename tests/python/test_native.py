@@ -32,6 +32,13 @@ def test_version_is_the_metadata_s():
     assert hetsp_ext.__version__ == installed
 
 
+def test_importing_the_package_registers_the_ops_without_the_compiler():
+    """torch._dynamo takes a second or two, which `hetsp plan` and every worker would pay."""
+    code = "import sys, hetsp_ext, torch; torch.ops.hetsp.merge_attention; print('torch._dynamo' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert run.stdout.strip() == "False"
+
+
 def test_a_missing_native_module_is_explained(tmp_path):
     package = tmp_path / "hetsp_ext"
     package.mkdir()

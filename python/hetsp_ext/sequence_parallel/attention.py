@@ -14,6 +14,11 @@ from .walker import BackwardWalker, ForwardWalker
 __all__ = ["sequence_parallel_attention"]
 
 
+# Messages cannot be traced: the graph breaks at what this decorates and nowhere else. torch.compiler.disable does so, too, but
+# imports torch._dynamo where it decorates, a second or two of every start; the form that torch uses itself waits for a call.
+_untraced: Any = getattr(torch, "_disable_dynamo", torch.compiler.disable)
+
+
 class _SequenceParallelAttention(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -42,7 +47,7 @@ class _SequenceParallelAttention(torch.autograd.Function):
         return dq, dk, dv, None if sink is None or dsink is None else dsink.to(sink.dtype), None, None, None, None
 
 
-@torch.compiler.disable  # messages cannot be traced; the graph breaks here and nowhere else
+@_untraced
 def sequence_parallel_attention(
     q: torch.Tensor,
     k: torch.Tensor,
