@@ -6,6 +6,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cinttypes>
 #include <cstdio>
@@ -213,10 +214,12 @@ Plan from_dict(const nb::dict& dict) {
   return plan;
 }
 
-// Seconds of the step as `simulate` in Python has them by default.
-double replay(const Plan& plan, const CostModel& cost, int ranks_per_node, bool overlap) {
-  return simulator::simulate(plan, cost, simulator::machine_of(cost, plan.ranks, ranks_per_node), {.overlap = overlap})
-      .makespan;
+// Seconds of the step as `simulate` in Python has them by default; through a pipeline of alike stages m micro-batches take
+// (m + stages - 1) / m times as long.
+double replay(const Plan& plan, const CostModel& cost, int ranks_per_node, bool overlap, int stages) {
+  const auto count = static_cast<double>(std::max<std::size_t>(1, plan.micro_batches.size()));
+  const auto machine = simulator::machine_of(cost, plan.ranks, ranks_per_node);
+  return simulator::simulate(plan, cost, machine, {.overlap = overlap}).makespan * (count + stages - 1) / count;
 }
 
 struct Cancellation {
@@ -359,7 +362,8 @@ void register_planner(nb::module_& m) {
       [](const std::vector<Sequence>& sequences, const Cluster& cluster, const CostModel& cost, const std::string& strategy,
          const std::vector<std::string>& executable, const std::string& synchronisation, std::int64_t work_limit,
          double time_limit, std::uint64_t seed, bool exclusive, const std::string& degrees, std::int32_t max_degree,
-         std::int32_t micro_batches, double target_gap, bool simulated, bool overlap, const Cancellation* cancellation) {
+         std::int32_t micro_batches, double target_gap, bool simulated, bool overlap, int stages,
+         const Cancellation* cancellation) {
         PlanOptions options{.strategy = strategy,
                             .executable = executable,
                             .synchronisation = synchronisation_from(synchronisation),
@@ -372,13 +376,14 @@ void register_planner(nb::module_& m) {
                             .micro_batches = micro_batches,
                             .target_gap = target_gap,
                             .cancel = cancellation == nullptr ? nullptr : &cancellation->flag};
-        if (simulated) options.replay = [&](const Plan& plan) { return replay(plan, cost, cluster.ranks_per_node, overlap); };
+        if (simulated)
+          options.replay = [&](const Plan& plan) { return replay(plan, cost, cluster.ranks_per_node, overlap, stages); };
         const nb::gil_scoped_release release;
         return make_plan(sequences, cluster, cost, options);
       },
       "sequences"_a, "cluster"_a, "cost_model"_a, nb::kw_only(), "strategy"_a, "executable"_a, "synchronisation"_a,
       "work_limit"_a, "time_limit"_a, "seed"_a, "exclusive"_a, "degrees"_a, "max_degree"_a, "micro_batches"_a, "target_gap"_a,
-      "simulated"_a = false, "overlap"_a = true, "cancellation"_a.none());
+      "simulated"_a = false, "overlap"_a = true, "stages"_a = 1, "cancellation"_a.none());
 }
 
 }  // namespace hetsp::bindings

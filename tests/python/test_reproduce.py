@@ -1,5 +1,6 @@
 """Reproductions of published tables: their parts against arithmetic, and each one at its smallest."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -9,9 +10,19 @@ import pytest
 import hetsp_ext as hetsp
 from hetsp_ext.cli import main
 from hetsp_ext.errors import InvalidArgument
-from hetsp_ext.simulator.reproduce import NAMES, Cell, Report, byted, flexsp, hdp, lengths, published, reproduce, zones
+from hetsp_ext.simulator.reproduce import NAMES, AutoRow, Cell, Report, byted, flexsp, hdp, lengths, published, reproduce, zones
+from hetsp_ext.simulator.reproduce.report import auto_row
 
 SETTING = hetsp.preset("bytescale-7b")
+
+
+@functools.cache
+def reproduced(name: str) -> Report:
+    """One step of every table, on stand-ins for the data."""
+    seen: list[str] = []
+    report = reproduce(name, None, 1, seen.append)
+    assert seen or name == "frontier"
+    return report
 
 
 def test_a_report_shows_deviations_and_why_a_cell_is_missing() -> None:
@@ -126,14 +137,38 @@ def test_a_zeppelin_round_is_bytes_over_bandwidth(capsys: pytest.CaptureFixture[
 
 
 def test_the_others_run() -> None:
-    seen = []
     for name in ("megatron-dcp", "frontier", "bytescale"):
-        report = reproduce(name, None, 1, seen.append)
+        report = reproduced(name)
         assert all(cell.simulated is not None or cell.note for cell in report.cells), "a missing number says why"
         assert any(cell.simulated is not None for cell in report.cells)
-    assert seen
     by_rung = {cell.column: cell.simulated for cell in report.cells}
     assert by_rung["static"] > by_rung["naive HDP"] > by_rung["balanced HDP"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_auto_is_never_slower_than_a_printed_system(name: str) -> None:
+    report = reproduced(name)
+    assert {row.row for row in report.auto} == {cell.row for cell in report.cells}
+    for row in report.auto:
+        if row.least is None or row.ratio is None:
+            assert row.note, f"{row.row} says why it has none"
+        else:
+            assert row.least >= 1 - 1e-9, f"{row.row}, {row.column}: {row.best}"
+            assert row.ratio >= row.least * (1 - 1e-9) or row.ratio >= 1.0
+    compared = {"flexsp": 18, "bytescale": 2, "zeppelin": 1, "megatron-dcp": 4, "frontier": 0}
+    assert sum(row.ratio is not None for row in report.auto) == compared[name]
+
+
+def test_a_row_of_auto_is_beside_the_best_of_each_step() -> None:
+    row = auto_row("row", [1.0, 2.0], {"a": [1.5, 2.0], "b": [1.2, 4.0]}, "column")
+    assert (row.seconds, row.best) == (1.5, "a")
+    assert row.ratio == pytest.approx(1.75 / 1.5)
+    assert row.least == pytest.approx(1.0)
+    report = Report("Name", "source", auto=[row, AutoRow("other", note="no plan")])
+    assert "row, column" in str(report)
+    assert "a over it 1.167 x, in its worst step 1.000 x" in str(report)
+    assert "(no plan)" in str(report)
+    assert [record["row"] for record in report.as_dict()["auto"]] == ["row", "other"]
 
 
 def test_bad_requests_are_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,6 +42,7 @@ def plan(
     target_gap: float = 0.0,
     simulated: bool = False,
     overlap: bool = True,
+    stages: int = 1,
     cancellation: Any = None,
 ) -> Any:
     """Decides which ranks share each sequence of a training step.
@@ -73,6 +74,8 @@ def plan(
             least predicted makespan; among the candidates are every other strategy's plans. `lower_bound` stays the cost
             model's. It takes about three times as long.
         overlap: with `simulated`, whether computation hides the hops of rings, as `simulate` has it.
+        stages: with `simulated`, of a pipeline that every rank is a column of: a step of m micro-batches then counts
+            (m + stages - 1) / m times.
         cancellation: a `Cancellation`; once it is cancelled, from any thread, the search ends with the best plan it has.
 
     Returns:
@@ -103,6 +106,7 @@ def plan(
         target_gap=0.0 if target_gap == 0 else _positive(target_gap, "target_gap"),
         simulated=_instance(simulated, bool, "simulated"),
         overlap=_instance(overlap, bool, "overlap"),
+        stages=_integer(stages, "stages", 1, 2**20),
         cancellation=None if cancellation is None else _instance(cancellation, core.Cancellation, "cancellation"),
     )
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from ...errors import InvalidArgument
 from . import bytescale, flexsp, frontier, megatron, zeppelin
-from .report import Cell, Report
+from .report import AutoRow, Cell, Report
 
-__all__ = ["NAMES", "Cell", "Report", "reproduce"]
+__all__ = ["NAMES", "AutoRow", "Cell", "Report", "reproduce"]
 
 _PAPERS = {
     "flexsp": flexsp.reproduce,

@@ -8,12 +8,12 @@ from statistics import fmean
 from typing import Any
 
 from ..._native import core
-from ...planner import preset
+from ...planner import Cluster, plan, preset
 from .._simulate import figures, simulate
 from .byted import draw
 from .hdp import balanced_plan, naive_plan, ranks_by_memory, static_plan, units_of
 from .published import BYTESCALE_COMMUNICATION, BYTESCALE_LADDER, BYTESCALE_OFFLOAD, BYTESCALE_SECONDS
-from .report import Cell, Report
+from .report import AutoRow, Cell, Report, auto_row
 
 __all__ = ["reproduce"]
 
@@ -43,6 +43,9 @@ def reproduce(data: Path | None, batches: int, progress: Callable[[str], None]) 
             "balanced HDP": balanced_plan(whole, sequences, cost, GPUS),
             "balanced HDP, offload": balanced_plan(fewer, sequences, cost, GPUS),
         }
+        own = setting.cluster(GPUS, CONTEXT)  # with its host memory
+        kept = Cluster(GPUS, room, setting.ranks_per_node)
+        rungs |= {"auto": _auto(setting, kept, sequences), "auto, offload": _auto(setting, own, sequences)}
         for rung, made in rungs.items():
             timeline = simulate(made, cost, ranks_per_node=setting.ranks_per_node)
             seconds.setdefault(rung, []).append(timeline.makespan)
@@ -63,6 +66,12 @@ def reproduce(data: Path | None, batches: int, progress: Callable[[str], None]) 
         report.cells.append(Cell("over static", column, published, simulated, "x", note))
     report.cells.append(Cell("static", "share not computing", BYTESCALE_COMMUNICATION, fmean(communication)))
     report.cells += _offload_cells()
+    report.auto = [
+        auto_row("seconds of a step", seconds["auto"], {rung: seconds[rung] for rung in BYTESCALE_SECONDS}),
+        auto_row("over static", seconds["auto, offload"], {rung: seconds[rung] for rung in ladder.values()}),
+        AutoRow("static", note="a share of one system's step, not a step of its own"),
+        AutoRow("64K sequence, offload", note="one sequence on given GPUs: nothing to plan"),
+    ]
     report.assumptions += [
         f"means over {batches} steps; lengths drawn after the published shares of documents and tokens, not the data itself",
         "GPU and network are not named: compute is the published curve, a hop 1.35 ms and 21 GB/s, which two published times "
@@ -70,9 +79,22 @@ def reproduce(data: Path | None, batches: int, progress: Callable[[str], None]) 
         "static: rings of 256, packs of 2M tokens in the order drawn; hops travel under computation in all rungs",
         "offload: the closed form of planner/offload.h, with the bandwidth at which half of a 64K sequence is hidden; it alone "
         "puts a 2M sequence on 16 ranks, whose work then outlasts the published step, so no rank gets more than the mean load",
+        "auto without offload beside the seconds, and offloading what computation hides beside the ladder",
         "backward costs 2.5 times the forward's quadratic term and twice the rest: not published",
     ]
     return report
+
+
+def _auto(setting: Any, cluster: Any, sequences: Any) -> Any:
+    return plan(
+        sequences,
+        cluster,
+        setting.cost_model,
+        executable=setting.executable,
+        exclusive=True,
+        synchronisation=setting.synchronisation,
+        simulated=True,
+    )
 
 
 def _forward_seconds(length: int) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .published import FRONTIER, FRONTIER_PEAK, FRONTIER_STRONG, FRONTIER_WEAK
-from .report import Cell, Report
+from .report import AutoRow, Cell, Report
 
 __all__ = ["reproduce"]
 
@@ -18,6 +18,8 @@ def reproduce(data: Path | None, batches: int, progress: Callable[[str], None]) 
         report.cells.append(Cell(model, "TFLOP/s a GCD", teraflops, share * FRONTIER_PEAK, "TFLOP/s"))
     for column, table in (("strong scaling", FRONTIER_STRONG), ("weak scaling", FRONTIER_WEAK)):
         report.cells += [Cell(setting, column, value, None, "", UNKNOWN) for setting, value in table.items()]
+    for row in dict.fromkeys(cell.row for cell in report.cells):
+        report.auto.append(AutoRow(row, note="throughput of one system on equal sequences: nothing to plan"))
     report.assumptions.append(
         f"TFLOP/s is the published share of {FRONTIER_PEAK} TFLOP/s: a check of the numbers against each other, no simulation"
     )

@@ -49,7 +49,7 @@ def static_plan(lengths: list[int], sequences: Iterable[Any], ranks: int, ring: 
         [(range(at * ring, (at + 1) * ring), pack) for at, pack in enumerate(packs[first : first + rings])]
         for first in range(0, len(packs), rings)
     ]
-    return plan_of(sequences, micro_batches, ranks, "static")
+    return plan_of(sequences, micro_batches, ranks, "static", exclusive=True)
 
 
 def naive_plan(units: list[Unit], sequences: Iterable[Any], ranks: int) -> Any:
@@ -62,7 +62,7 @@ def naive_plan(units: list[Unit], sequences: Iterable[Any], ranks: int) -> Any:
             used = 0
         micro_batches[-1].append((range(used, used + unit.ranks), unit.sequences))
         used += unit.ranks
-    return plan_of(sequences, micro_batches, ranks, "naive-hdp")
+    return plan_of(sequences, micro_batches, ranks, "naive-hdp", exclusive=True)
 
 
 def balanced_plan(units: list[Unit], sequences: list[Any], cost_model: Any, ranks: int) -> Any:
@@ -81,17 +81,21 @@ def balanced_plan(units: list[Unit], sequences: list[Any], cost_model: Any, rank
         micro_batches[level].append((sorted(chosen), units[at].sequences))
         for rank in chosen:
             busy[rank], depth[rank] = begin + seconds[at], level + 1
-    return plan_of(sequences, micro_batches, ranks, "balanced-hdp")
+    return plan_of(sequences, micro_batches, ranks, "balanced-hdp", exclusive=True)
 
 
-def plan_of(sequences: Iterable[Any], micro_batches: Any, ranks: int, strategy: str) -> Any:
-    """The plan whose micro-batches are lists of (ranks, sequence numbers): rings in zigzag cut, replicated parameters."""
+def plan_of(sequences: Iterable[Any], micro_batches: Any, ranks: int, strategy: str, *, exclusive: bool) -> Any:
+    """The plan whose micro-batches are lists of (ranks, sequence numbers): rings in zigzag cut, replicated parameters.
+
+    exclusive: the groups of a micro-batch are disjoint, so that each rank has a count of micro-batches of its own.
+    """
     return Plan.from_dict(
         {
             "version": 1,
             "ranks": ranks,
             "strategy": strategy,
             "synchronisation": "step",
+            "exclusive": exclusive,
             "makespan": 0.0,
             "lower_bound": 0.0,
             "rank_seconds": [0.0] * ranks,

@@ -37,7 +37,7 @@ def zones_plan(lengths: list[int], sequences: list[Any], ranks: int, node: int, 
     merged: dict[tuple[int, ...], list[int]] = {}
     for where, i in groups:
         merged.setdefault(tuple(sorted(where)), []).append(i)
-    return plan_of(sequences, [list(merged.items())], ranks, "zones")
+    return plan_of(sequences, [list(merged.items())], ranks, "zones", exclusive=False)
 
 
 def _lowering(order: list[int], lengths: Any, places: int, room: int, threshold: float) -> dict[int, list[int]]:
