@@ -17,8 +17,8 @@ namespace hetsp::planner {
 
 namespace {
 
-constexpr std::int64_t kWork = 30'000'000, kWorkOfSequence = 50'000;  // visits of an item; for 512 sequences half a second
-constexpr std::int64_t kSequences = 2'000;                             // from which on it grows no more
+constexpr std::int64_t kWork = 30'000'000, kWorkOfSequence = 50'000;  // visits of an item; half a second
+constexpr std::int64_t kSequences = 512;  // from which on it grows no more
 
 // Chains start from the packing and improve it by far more than its own search could: it is made with the packing's default.
 packing::Limits limits_of(const Task& task) {
