@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <random>
+#include <string>
 
 #include "hetsp/planner/strategies/flexsp.h"
 #include "hetsp/planner/workload.h"
@@ -132,6 +133,34 @@ TEST(more_buckets_where_rounding_overfills_memory) {
   std::int64_t sum = 0;
   for (const auto length : lengths) sum += length;
   CHECK(bucket_ends(lengths, sum + 40).size() > bucket_ends(lengths, 2 * sum).size());
+}
+
+TEST(five_counts_are_tried_from_the_first_that_works) {
+  const std::vector<Sequence> sequences = make_workload(std::vector<std::int64_t>(24, 5));
+  const CostModel cost{.seconds_per_token = 1.0, .micro_batch_seconds = 1.0};
+  const Cluster cluster{2, 0, 30};  // 120 tokens: memory alone asks for 2 micro-batches
+  for (const int asked : {0, 4, 6}) {
+    check::context() = "asked for " + std::to_string(asked);
+    PlanOptions options{.exclusive = true, .micro_batches = asked};
+    const Modes modes(cost, cluster, options);
+    const Task task{sequences, cluster, cost, options, modes};
+    std::vector<std::size_t> sizes;
+    const auto solve = [&](const std::vector<int>& chunk, std::vector<DraftGroup>& groups) {
+      sizes.push_back(chunk.size());
+      if (chunk.size() > 4) return false;  // works from 6 micro-batches on
+      return balance_groups(task, *modes.find(Kind::whole, 1), chunk, 2, groups);
+    };
+    const Timed best = best_count(task, solve);
+    if (asked == 4) {
+      CHECK(best.draft.micro_batches.empty());
+      continue;
+    }
+    // 6 micro-batches of two sequences a rank: 10 s and 1 s each. More of them only add.
+    CHECK_EQ(best.draft.micro_batches.size(), std::size_t{6});
+    CHECK_NEAR(best.seconds, 66.0, 1e-9);
+    CHECK(std::count(sizes.begin(), sizes.end(), std::size_t{4}) >= 6);
+    CHECK_EQ(std::any_of(sizes.begin(), sizes.end(), [](std::size_t size) { return size > 4; }), asked == 0);
+  }
 }
 
 TEST_MAIN()

@@ -1,6 +1,7 @@
 """`hetsp plan`: a table, or JSON, from lengths in whatever form they come."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,26 @@ def test_a_wrong_request_is_one_line_and_status_2(
     assert message in captured.err
     assert captured.err.count("\n") == 1
     assert not captured.out
+
+
+def test_a_place_that_cannot_be_written_is_one_line_and_stays_what_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("kept")
+    for place, message in (
+        (os.devnull, f"{os.devnull} is no regular file"),
+        (str(tmp_path), "is no regular file"),
+        (str(tmp_path / "no" / "folder"), "cannot be written"),
+        (str(tmp_path / "file" / "inside"), "cannot be written"),
+    ):
+        assert cli.main(["plan", "--ranks", "2", "--lengths", "5,6", "--out", place]) == 2
+        captured = capsys.readouterr()
+        assert message in captured.err
+        assert captured.err.count("\n") == 1
+        assert not captured.out, "a plan that was not written is not shown as if it were"
+    assert Path(os.devnull).is_char_device()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"], "nothing half written is left"
+    assert (tmp_path / "file").read_text() == "kept"
 
 
 def test_files_without_lengths_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,6 @@ namespace hetsp::planner {
 
 namespace {
 
-constexpr int kOptions = 5;                    // counts of micro-batches
 constexpr std::size_t kBuckets = 16;
 constexpr std::int64_t kWork = 1000;  // of the search for one micro-batch, per sequence
 constexpr std::size_t kSequences = 2000;  // from which on it grows no more
@@ -128,31 +127,16 @@ Draft draft_flexsp(const Task& task) {
   require(!used.empty(),
           "plan: strategy \"flexsp\" needs groups of a power of two ranks from 2 on, which the executable kinds, "
           "the degrees or the model exclude");
-  const auto order = by_falling_tokens(task.sequences);
-  const int asked = task.options.micro_batches;
-  const int most = asked > 0 ? asked : static_cast<int>(order.size());
-  Draft best;
-  double best_seconds = std::numeric_limits<double>::infinity();
-  int tried = 0;
-  for (int count = asked > 0 ? asked : least_micro_batches(task); count <= most && tried < kOptions; ++count) {
-    Draft draft;
-    double seconds = 0.0;
-    bool fits = true;
-    for (const auto& chunk : cut_into_chunks(task.sequences, order, count)) {
-      auto& groups = draft.micro_batches.emplace_back();
-      fits = solve_chunk(task, used, instance, chunk, groups);
-      if (!fits) break;
-      use_all_ranks(task, groups);
-      seconds += slowest_seconds(task, groups) + task.cost.micro_batch_seconds;
-    }
-    tried += fits || tried > 0;  // counted from the first that fits
-    if (fits && seconds < best_seconds) best_seconds = seconds, best = std::move(draft);
-  }
-  if (best.micro_batches.empty())
-    throw PlanInfeasible(concat("plan: strategy \"flexsp\" finds no room for ", order.size(), " sequences in ", most,
-                                " micro-batches of ", task.cluster.ranks, " ranks with room for ", task.cluster.tokens_per_rank,
-                                " tokens each"));
-  return best;
+  Timed best = best_count(task, [&](const std::vector<int>& chunk, std::vector<DraftGroup>& groups) {
+    if (!solve_chunk(task, used, instance, chunk, groups)) return false;
+    use_all_ranks(task, groups);
+    return true;
+  });
+  if (best.draft.micro_batches.empty())
+    throw PlanInfeasible(concat("plan: strategy \"flexsp\" finds no room for ", task.sequences.size(), " sequences in ",
+                                most_micro_batches(task), " micro-batches of ", task.cluster.ranks, " ranks with room for ",
+                                task.cluster.tokens_per_rank, " tokens each"));
+  return std::move(best.draft);
 }
 
 }  // namespace hetsp::planner

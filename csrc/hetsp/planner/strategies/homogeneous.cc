@@ -10,8 +10,6 @@ namespace hetsp::planner {
 
 namespace {
 
-constexpr int kOptions = 5;  // counts of micro-batches tried, from the first that works: FlexSP's release
-
 // Packs onto groups of one mode, in order, as many per micro-batch as there is space for.
 Draft deal(const Task& task, const Modes::Mode& mode, std::vector<std::vector<int>> packs) {
   const std::size_t replicas = task.cluster.ranks / mode.degree;
@@ -55,38 +53,24 @@ Draft over_all(const Task& task, Kind kind) {
 
 constexpr bool is_power_of_two(int value) { return (value & (value - 1)) == 0; }
 
-// The best of these degrees and of kOptions counts of micro-batches: chunks of neighbours by length, balanced over the groups.
+// The best of these degrees, each with its best count of micro-batches, balanced over the groups.
 Draft best_of(const Task& task, const std::vector<int>& degrees) {
   constexpr Kind kKinds[] = {Kind::ulysses, Kind::ring, Kind::gather};
-  const auto order = by_falling_tokens(task.sequences);
-  const int asked = task.options.micro_batches;
-  const int most = asked > 0 ? asked : std::max(least_micro_batches(task), static_cast<int>(order.size()));
-  Draft best;
-  double best_seconds = std::numeric_limits<double>::infinity();
+  Timed best;
   for (const int degree : degrees) {
     const auto* mode = task.modes.first_of(kKinds, degree);
     if (mode == nullptr || task.modes.room(degree) < longest(task.sequences)) continue;
-    int tried = 0;
-    for (int count = asked > 0 ? asked : least_micro_batches(task); count <= most && tried < kOptions; ++count) {
-      Draft draft;
-      double seconds = 0.0;
-      bool fits = true;
-      for (const auto& chunk : cut_into_chunks(task.sequences, order, count)) {
-        fits = balance_groups(task, *mode, chunk, task.cluster.ranks / degree, draft.micro_batches.emplace_back());
-        if (!fits) break;
-        seconds += slowest_seconds(task, draft.micro_batches.back()) + task.cost.micro_batch_seconds;
-      }
-      if (!fits) continue;
-      ++tried;
-      if (seconds < best_seconds) best_seconds = seconds, best = std::move(draft);
-    }
+    Timed made = best_count(task, [&](const std::vector<int>& chunk, std::vector<DraftGroup>& groups) {
+      return balance_groups(task, *mode, chunk, task.cluster.ranks / degree, groups);
+    });
+    if (made.seconds < best.seconds) best = std::move(made);
   }
-  if (best.micro_batches.empty())
+  if (best.draft.micro_batches.empty())
     throw PlanInfeasible(concat("plan: strategy \"", task.options.strategy, "\" finds no degree at which ",
                                 task.sequences.size(), " sequences, the longest of ", longest(task.sequences),
-                                " tokens, fit into ", most, " micro-batches of ", task.cluster.ranks, " ranks with room for ",
-                                task.cluster.tokens_per_rank, " tokens each"));
-  return best;
+                                " tokens, fit into ", most_micro_batches(task), " micro-batches of ", task.cluster.ranks,
+                                " ranks with room for ", task.cluster.tokens_per_rank, " tokens each"));
+  return std::move(best.draft);
 }
 
 }  // namespace

@@ -67,6 +67,29 @@ std::vector<std::vector<int>> cut_into_chunks(std::span<const Sequence> sequence
   return cut(high);
 }
 
+Timed best_count(const Task& task,
+                 const std::function<bool(const std::vector<int>& chunk, std::vector<DraftGroup>& groups)>& solve) {
+  constexpr int kCounts = 5;
+  const auto order = by_falling_tokens(task.sequences);
+  const int asked = task.options.micro_batches, least = asked > 0 ? asked : least_micro_batches(task);
+  const int most = most_micro_batches(task);
+  Timed best;
+  int tried = 0;
+  for (int count = least; count <= most && tried < kCounts; ++count) {
+    Timed made{{}, 0.0};
+    bool fits = true;
+    for (const auto& chunk : cut_into_chunks(task.sequences, order, count)) {
+      auto& groups = made.draft.micro_batches.emplace_back();
+      fits = solve(chunk, groups);
+      if (!fits) break;
+      made.seconds += slowest_seconds(task, groups) + task.cost.micro_batch_seconds;
+    }
+    tried += fits || tried > 0;  // counted from the first that fits
+    if (fits && made.seconds < best.seconds) best = std::move(made);
+  }
+  return best;
+}
+
 bool balance_groups(const Task& task, const Modes::Mode& mode, const std::vector<int>& which, int groups,
                     std::vector<DraftGroup>& result) {
   std::vector<double> time(task.sequences.size());
@@ -112,6 +135,11 @@ double slowest_seconds(const Task& task, const std::vector<DraftGroup>& groups) 
 int least_micro_batches(const Task& task) {
   return std::max(1,
                   static_cast<int>(ceil_div(total_tokens(task.sequences), task.cluster.ranks * task.cluster.tokens_per_rank)));
+}
+
+int most_micro_batches(const Task& task) {
+  const int asked = task.options.micro_batches;
+  return asked > 0 ? asked : std::max(least_micro_batches(task), static_cast<int>(task.sequences.size()));
 }
 
 int power_of_two_degree(const Task& task, std::int64_t tokens) {

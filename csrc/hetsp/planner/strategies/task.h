@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -35,6 +37,16 @@ struct Task {
 [[nodiscard]] std::vector<std::vector<int>> cut_into_chunks(std::span<const Sequence> sequences, const std::vector<int>& order,
                                                             int count);
 
+struct Timed {
+  Draft draft;  // without micro-batches where there is none
+  double seconds = std::numeric_limits<double>::infinity();  // sum of the slowest groups, and micro_batch_seconds each
+};
+
+// FlexSP's trials: for five counts of micro-batches from the fewest that work (or the one that the options ask for), the chunks
+// of neighbours by length, each made into groups by `solve(chunk, groups)`, which may fail. The least sum of seconds.
+[[nodiscard]] Timed best_count(
+    const Task& task, const std::function<bool(const std::vector<int>& chunk, std::vector<DraftGroup>& groups)>& solve);
+
 // Longest first onto the least loaded of `groups` groups of that mode that has room. False if one finds none.
 [[nodiscard]] bool balance_groups(const Task& task, const Modes::Mode& mode, const std::vector<int>& which, int groups,
                                   std::vector<DraftGroup>& result);
@@ -45,6 +57,9 @@ struct Task {
 
 // Micro-batches that the memory of all ranks asks for at least.
 [[nodiscard]] int least_micro_batches(const Task& task);
+
+// The count that was asked for, or the most that are tried: one for each sequence, or what memory asks for.
+[[nodiscard]] int most_micro_batches(const Task& task);
 
 // Least power of two, or the largest degree where that is none, whose group holds so many tokens.
 [[nodiscard]] int power_of_two_degree(const Task& task, std::int64_t tokens);
