@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "hetsp/base/error.h"
+#include "hetsp/packing/batch_parts.h"
 #include "hetsp/packing/search.h"
 #include "hetsp/packing/sorted_cut.h"
 
@@ -13,6 +14,7 @@ namespace hetsp::packing {
 
 namespace {
 constexpr int kCounts = 5;         // counts of micro-batches that are tried, from the least that memory allows
+constexpr int kLarge = 16;         // micro-batches from which on parts are planned
 constexpr int kMostCounts = 1024;  // until one is feasible
 constexpr int kGreedyRounds = 40;  // of a count before its local search begins
 constexpr double kNear = 1.08;  // of the best: a count that is worse after a few rounds waits
@@ -37,6 +39,8 @@ BatchSearch::BatchSearch(const Instance& instance, double fixed_seconds, int mic
   for (int k = std::max(fewest, most - kCounts + 1); k <= most; ++k) counts_.emplace_back().micro_batches = k;
   may_add_ = micro_batches == 0;
 }
+
+BatchSearch::~BatchSearch() = default;
 
 double BatchSearch::cost(const std::vector<Packing>& micro_batches) const {
   double sum = 0.0;
@@ -279,12 +283,35 @@ BatchSearch::Count& BatchSearch::choose() {
   return *chosen;
 }
 
+// With one Count, the best there is.
+void BatchSearch::improve_parts(Effort& effort, double stop_at) {
+  const auto take_all = [&](std::vector<Packing> all) {
+    Count count;
+    count.micro_batches = static_cast<int>(all.size());
+    take(count, std::move(all));
+  };
+  if (parts_ == nullptr) {
+    parts_ = std::make_unique<BatchParts>(order_.instance, fixed_, random_.next());
+    auto dealt = parts_->deal(counts_.front().micro_batches, effort);
+    if (dealt && (may_add_ || std::ssize(*dealt) <= counts_.back().micro_batches)) take_all(std::move(*dealt));
+  }
+  std::vector<Packing> all;
+  for (const Packing& packing : best_) all.push_back(order_.to_ordered(packing));
+  while (!effort.spent() && best_seconds_ > stop_at)
+    if (parts_->improve(all, effort)) take_all(all);
+}
+
 bool BatchSearch::improve(Effort& effort, double stop_at) {
   if (!first() || counts_.empty()) return false;
   const double before = best_seconds_;
+  if (counts_.front().micro_batches >= kLarge) {
+    improve_parts(effort, stop_at);
+    return best_seconds_ < before;
+  }
   for (Count& count : counts_) {
     if (count.passes == nullptr) count.passes = std::make_unique<Passes>(order_.instance, count.micro_batches);
-    if (!count.found && !effort.spent() && best_seconds_ > stop_at) start(count, effort);
+    if (count.found || effort.spent() || best_seconds_ <= stop_at) continue;
+    start(count, effort);
     effort.spend(kStartWork);
   }
   if (std::isfinite(prices_.rough_target(static_cast<std::int64_t>(order_.instance.ranks) * counts_.front().micro_batches)))

@@ -9,7 +9,7 @@
 //
 // The sorted cut alone leaves long items among themselves: their micro-batch lasts long and its memory stays empty, while the
 // short ones pay for another. Several counts of micro-batches are kept alive, and the better ones get more of the effort.
-// Deterministic for (instance, seed, effort in work units).
+// Batches of many micro-batches are improved by BatchParts instead. Deterministic for (instance, seed, effort in work units).
 #pragma once
 
 #include <cstdint>
@@ -26,11 +26,14 @@
 
 namespace hetsp::packing {
 
+class BatchParts;
+
 class BatchSearch {
  public:
   // fixed_seconds: of each micro-batch, at least 0. micro_batches: at most so many, or 0 to choose.
   // Throws InvalidArgument as check(instance) does, or naming the argument.
   BatchSearch(const Instance& instance, double fixed_seconds, int micro_batches, std::uint64_t seed);
+  ~BatchSearch();
 
   // One packing per micro-batch, none empty. No value: none was found, which proves nothing.
   std::optional<std::vector<Packing>> first();
@@ -68,6 +71,7 @@ class BatchSearch {
   double breakpoint(const Count& count);
   std::vector<double> lower_targets(const Count& count, double by);
   Count& choose();
+  void improve_parts(Effort& effort, double stop_at);
 
   Order order_;
   double fixed_;
@@ -75,6 +79,7 @@ class BatchSearch {
   Prices prices_;
   std::vector<Count> counts_;
   std::vector<Packing> attempt_;
+  std::unique_ptr<BatchParts> parts_;  // of large batches
   bool may_add_ = false;  // larger counts, where these are infeasible
   bool found_ = false;
   std::vector<Packing> best_;
