@@ -12,7 +12,14 @@ namespace hetsp::packing {
 namespace {
 
 constexpr double kClosed = 2e-4;        // relative: makespans nearer than that are not told apart
-constexpr double kStep = 0.5;  // of the way from the proven makespan to the possible one: where the next probe lies
+constexpr double kStep = 0.5;  // of the way from the proven makespan to the possible one: where probes lie
+constexpr double kDown = 1.0 - 1e-9;    // of a makespan
+constexpr double kElasticity = 1.1, kSafe = 0.999;  // T for the bound's ranks, as a power of their part; a little less
+constexpr double kMuch = 0.25, kAgain = 0.99;  // of what lies between; of the makespan of the last dive before a verdict
+constexpr double kLess = 0.4;           // of the way to T: the next probe where T got no verdict
+constexpr std::int64_t kPatience = 160'000;  // visits of an item per type until then
+constexpr double kWorthwhile = 0.02;    // of the way to T, else a cut off probe is not cashed in
+constexpr std::int64_t kLittle = 2'000'000;  // visits of an item by that
 constexpr int kFew = 200;   // types to begin with
 constexpr double kFiner = 2.5;  // how many times more of them each further level has
 constexpr int kMany = 1500;  // types that no level exceeds
@@ -43,7 +50,8 @@ Bisection::Level::Level(const Instance& instance, double width)
     for (const auto item : types.members[type]) type_of[item] = type;
 }
 
-Bisection::Bisection(const Instance& instance) : instance_(instance), widths_(widths(instance.items)), finest_(kFinest) {
+Bisection::Bisection(const Instance& instance)
+    : instance_(instance), widths_(widths(instance.items)), dive_(instance), finest_(kFinest) {
   std::reverse(widths_.begin(), widths_.end());
   SurrogateMakespan surrogate = surrogate_makespan(instance);
   lower_ = surrogate.seconds;
@@ -57,11 +65,16 @@ std::optional<Packing> Bisection::advance(Effort& effort, double upper, double g
   while (!done_ && !effort.spent() && lower_ * (1.0 + gap) < best_) {
     if (level_ == nullptr && !refine()) break;
     above_ = std::min(above_, best_), dive_above_ = std::min(dive_above_, best_);
-    if (above_ - lower_ > kClosed * best_) {
-      if (!(lower_ < probed_ && probed_ < above_)) probed_ = lower_ + kStep * (above_ - lower_);
+    if (dive_.going()) {
+      dive(effort);
+    } else if (above_ - lower_ > kClosed * best_) {
+      if (!(lower_ < probed_ && probed_ < above_)) {
+        probed_ = lower_ + kStep * (above_ - lower_);
+        cash_ = 1.0, since_ = level_->bound.work();
+      }
       probe(effort, probed_);
-    } else if (dive_above_ - std::max(dive_below_, lower_) > kClosed * best_) {
-      descend(effort);
+    } else if (level_->plans == nullptr && dive_above_ - std::max(dive_below_, lower_) > kClosed * best_) {
+      begin_dive(0.5 * (std::max(dive_below_, lower_) + dive_above_));
     } else {
       done_ = !refine();
     }
@@ -93,34 +106,61 @@ void Bisection::use_offer(double T) {
 
 void Bisection::probe(Effort& effort, double T) {
   use_offer(T);
-  const auto verdict = level_->bound.solve(T, level_->types.count, instance_.ranks, effort, finest_);
+  ConfigurationLp& lp = level_->bound;
+  const auto verdict = lp.solve(T, level_->types.count, instance_.ranks, effort, finest_);
   if (verdict == ConfigurationLp::Verdict::refuted) {
-    lower_ = std::max(lower_, T * (1.0 - 1e-9));
+    lower_ = std::max(lower_, T * kDown);
   } else if (!effort.spent()) {
     unsure_ |= verdict == ConfigurationLp::Verdict::unknown;
     above_ = T;
-    try_dive(effort, T);
+    begin_dive(T);
   } else {
+    cash_in(T);
+    dive_later(T);
+    if (lp.work() - since_ > kPatience * lp.types()) {
+      probed_ = lower_ + kLess * (T - lower_);
+      cash_ = 1.0, since_ = lp.work();
+    }
     return;  // the same makespan again next time: its columns are kept
   }
   probed_ = 0.0;
 }
 
-// Dives between the bound and the best packing.
-void Bisection::descend(Effort& effort) {
-  const double T = 0.5 * (std::max(dive_below_, lower_) + dive_above_), before = best_;
-  try_dive(effort, T);
-  if (effort.spent()) return;
-  if (best_ >= before) dive_below_ = T;
-  dive_above_ = std::min(dive_above_, best_);
+// A probe that was cut off refutes smaller makespans: bounds of ranks fall about as fast as T rises.
+void Bisection::cash_in(double T) {
+  const double most = T * std::pow(level_->bound.bound() / instance_.ranks, kElasticity) * kSafe;
+  const double tried = lower_ + cash_ * (most - lower_);
+  if (!(tried > lower_ + kWorthwhile * (T - lower_))) return;
+  Effort little(kLittle);
+  if (level_->bound.centre_refutes(tried, level_->types.count, instance_.ranks, little, finest_))
+    lower_ = tried * kDown;
+  else
+    cash_ *= 0.5;
 }
 
-void Bisection::try_dive(Effort& effort, double T) {
-  ConfigurationLp& lp = level_->plans ? *level_->plans : level_->bound;
-  auto packing = dive(instance_, level_->types, lp, T, effort);
-  if (!packing || packing->makespan >= best_) return;
-  best_ = packing->makespan;
-  found_ = std::move(packing);
+// The LP's value, though not its least one, says by when its columns do with the ranks: a dive there, where that is well below
+// the best packing and below what was tried before.
+void Bisection::dive_later(double T) {
+  const double later = T * std::pow(level_->bound.value() / instance_.ranks, kElasticity);
+  if (!(later < best_ - kMuch * (best_ - lower_) && later < kAgain * later_)) return;
+  later_ = later;
+  begin_dive(later);
+}
+
+void Bisection::begin_dive(double T) {
+  dived_ = T, best_before_ = best_;
+  dive_.begin(level_->types, T, best_);
+}
+
+void Bisection::dive(Effort& effort) {
+  auto packing = dive_.advance(level_->plans ? *level_->plans : level_->bound, effort);
+  if (packing && packing->makespan < best_) {
+    best_ = packing->makespan;
+    found_ = std::move(packing);
+  }
+  if (dive_.going()) return;
+  if (best_ >= best_before_) dive_below_ = std::max(dive_below_, dived_);
+  dive_above_ = std::min(dive_above_, best_);
 }
 
 // The next level, or the same with more thorough pricing. False where there is none.
@@ -140,7 +180,7 @@ bool Bisection::refine() {
   } else {
     return false;
   }
-  unsure_ = false;
+  unsure_ = false, later_ = best_;
   above_ = dive_above_ = best_, dive_below_ = lower_;
   return true;
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "hetsp/packing/configuration_lp.h"
+#include "hetsp/packing/dive.h"
 #include "hetsp/packing/effort.h"
 #include "hetsp/packing/instance.h"
 #include "hetsp/packing/item_types.h"
@@ -42,17 +43,24 @@ class Bisection {
   };
   void use_offer(double T);
   void probe(Effort& effort, double T);
-  void descend(Effort& effort);
   bool refine();
-  void try_dive(Effort& effort, double T);
+  void cash_in(double T);
+  void dive_later(double T);
+  void begin_dive(double T);
+  void dive(Effort& effort);
 
   const Instance& instance_;
   std::vector<double> widths_;  // of the types, still to come
+  Dive dive_;
   std::unique_ptr<Level> level_;
   double lower_ = 0.0, above_ = 0.0, best_ = 0.0;
   double dive_below_ = 0.0, dive_above_ = 0.0;  // makespans between which dives still look
+  double dived_ = 0.0, best_before_ = 0.0;      // where the present dive began
   std::int64_t finest_;                         // visits of an item by one pricing
-  double probed_ = 0.0;  // the makespan whose probe was cut off
+  double probed_ = 0.0;     // the makespan whose probe was cut off
+  double cash_ = 1.0;       // of the way from lower() to what that probe may have refuted
+  double later_ = 0.0;      // where the last dive before a verdict began
+  std::int64_t since_ = 0;  // work of the LP when it began
   bool unsure_ = false, done_ = false;  // unsure_: some makespan was neither refuted nor feasible
   std::vector<double> multipliers_;  // [modes] of the surrogate bound
   std::vector<Bin> offered_;

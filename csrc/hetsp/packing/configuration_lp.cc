@@ -96,6 +96,21 @@ bool ConfigurationLp::begin(double T, const std::vector<std::int32_t>& need) {
   return true;
 }
 
+// The same LP from its first basis.
+void ConfigurationLp::restart(const std::vector<std::int32_t>& need) {
+  lp_ = lp::Simplex(covering(items_));
+  for (int i = 0; i < types(); ++i) {
+    lp_.set_row_bounds(i, need[i], lp::kInfinity);
+    if (!alone_[i].fill.empty()) lp_.set_cost(i, static_cast<double>(modes_[alone_[i].mode].ranks) / alone_[i].fill[0].second);
+  }
+  std::vector<lp::Entry> entries;
+  for (std::size_t j = 0; j < columns_.size(); ++j) {
+    entries.clear();
+    for (const auto& [type, count] : columns_[j].fill) entries.push_back({type, static_cast<double>(count)});
+    lp_.add_column(modes_[columns_[j].mode].ranks, 0.0, open_[j] ? lp::kInfinity : 0.0, entries);
+  }
+}
+
 void ConfigurationLp::set_centre(std::vector<double> profits) { centre_ = std::move(profits); }
 
 ConfigurationLp::Verdict ConfigurationLp::solve(double T, const std::vector<std::int32_t>& need, double budget, Effort& effort,
@@ -112,8 +127,14 @@ ConfigurationLp::Verdict ConfigurationLp::solve(double T, const std::vector<std:
   std::int64_t work = std::min(kCoarsest, finest);
   for (double alpha = centre_.empty() ? 0.0 : 1.0;;) {
     const std::int64_t before = lp_.work();
-    const lp::Status status = lp_.solve();
-    if (!effort.spend((lp_.work() - before) / kPerVisit) || status != lp::Status::optimal) return Verdict::unknown;
+    lp::Status status = lp_.solve();
+    if (status == lp::Status::numerical) {  // another basis may do
+      restart(need);
+      status = lp_.solve();
+    }
+    work_ += std::max<std::int64_t>(0, lp_.work() - before) / kPerVisit;
+    if (!effort.spend(std::max<std::int64_t>(0, lp_.work() - before) / kPerVisit) || status != lp::Status::optimal)
+      return Verdict::unknown;
     value_ = lp_.objective();
     if (value_ <= budget * (1.0 + kTolerance)) return Verdict::feasible;
     duals_.assign(lp_.duals().begin(), lp_.duals().end());
@@ -144,7 +165,19 @@ ConfigurationLp::Verdict ConfigurationLp::solve(double T, const std::vector<std:
   }
 }
 
-// Columns of negative reduced cost. `ratio` becomes max(1, max_k P_k / ranks_k), infinity where not all modes were priced.
+bool ConfigurationLp::centre_refutes(double T, const std::vector<std::int32_t>& need, double budget, Effort& effort,
+                                     std::int64_t work) {
+  if (centre_.empty()) return false;
+  double worth = 0.0, ratio = 0.0;
+  for (int i = 0; i < types(); ++i) worth += need[i] * centre_[i];
+  profit_ = centre_;
+  for (double& profit : profit_) profit *= worth > 0.0 ? budget / worth : 0.0;
+  duals_.assign(profit_.size(), 0.0);  // no columns
+  price(T, need, 1.0 - kBelow, work, effort, &ratio);
+  return !effort.spent() && ratio <= 1.0 - kBelow;
+}
+
+// Columns of negative reduced cost. `ratio` rises to max_k P_k / ranks_k, infinity where not all modes were priced.
 int ConfigurationLp::price(double T, const std::vector<std::int32_t>& need, double enough, std::int64_t work, Effort& effort,
                            double* ratio) {
   int added = 0;
@@ -170,6 +203,7 @@ int ConfigurationLp::price(double T, const std::vector<std::int32_t>& need, doub
       for (const auto& [type, count] : fills[f]) gain += count * duals_[type];
       if (gain > mode.ranks * (1.0 + kWorthwhile)) add({static_cast<std::int32_t>(k), 0.0, fills[f]}), ++added;
     }
+    work_ += kVisits * knapsack_.work();
     effort.spend(kVisits * knapsack_.work());
   }
   return added;

@@ -47,9 +47,14 @@ class ConfigurationLp {
   // need: [types] how many of each must be covered. Raises the effort of pricing as needed, up to `finest`, visits of an item.
   Verdict solve(double T, const std::vector<std::int32_t>& need, double budget, Effort& effort, std::int64_t finest = 40'000);
 
+  // Whether the centre alone proves that T needs more than `budget` ranks, by one pricing of every mode.
+  bool centre_refutes(double T, const std::vector<std::int32_t>& need, double budget, Effort& effort, std::int64_t work);
+
   // Of the last solve(): the LP's value in ranks, infinity where some type does not end by T; the best proven bound of it.
   [[nodiscard]] double value() const { return value_; }
   [[nodiscard]] double bound() const { return bound_; }
+
+  [[nodiscard]] std::int64_t work() const { return work_; }  // visits of an item, in all calls
 
   // Columns with x > 0 of the last solve() that was not refuted.
   [[nodiscard]] std::vector<std::pair<Column, double>> solution() const;
@@ -65,6 +70,7 @@ class ConfigurationLp {
 
  private:
   bool begin(double T, const std::vector<std::int32_t>& need);
+  void restart(const std::vector<std::int32_t>& need);
   int price(double T, const std::vector<std::int32_t>& need, double enough, std::int64_t work, Effort& effort, double* ratio);
 
   std::vector<Mode> modes_;
@@ -78,6 +84,7 @@ class ConfigurationLp {
   std::vector<KnapsackItem> priced_;
   std::vector<double> duals_, profit_, centre_;  // [types] of the LP, at least 0; priced; of the best bound so far
   double value_ = 0.0, bound_ = 0.0;
+  std::int64_t work_ = 0;
 };
 
 }  // namespace hetsp::packing

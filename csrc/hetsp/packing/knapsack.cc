@@ -18,11 +18,7 @@ constexpr std::size_t kTableSize = 1 << 16; // cells times large items
 constexpr std::size_t kFewCells = 512, kManyCells = 4096;
 constexpr std::int64_t kPerVisit = 16;      // cells per visit
 constexpr std::size_t kCuts = 48;           // at most; then the oldest but the first is replaced
-constexpr int kMixtures = 12, kPrices = 40; // looks at m, and at prices for each, in one LP relaxation
-constexpr double kNear = 0.01;              // relative: where the next price is looked for first
 constexpr std::int64_t kRelaxWork = 1;      // visits that one LP relaxation counts, per entry
-constexpr double kSamePrice = 1e-7;          // relative: not looked between
-constexpr double kMostPrice = 1e300;         // of what weighs nothing
 constexpr double kClear = 1e-3;             // relative: an entry that much too dear is not in the LP relaxation
 constexpr double kAhead = 1e-3;             // relative: so much better must another open choice be to be turned to
 constexpr std::int64_t kSmallVisits = 200;  // of small items below one choice of large ones
@@ -73,9 +69,6 @@ void Knapsack::solve(const std::vector<KnapsackItem>& items, double T, double S,
       return first != second ? first > second : a.id < b.id;
     });
     large_ = static_cast<std::size_t>(small - entries_.begin());
-    values_.clear(), seconds_.clear(), tokens_.clear(), counts_.clear();
-    for (const Entry& e : entries_)
-      values_.push_back(e.profit), seconds_.push_back(e.seconds), tokens_.push_back(e.tokens), counts_.push_back(e.count);
     cut_count_ = 0;
     tabulate();
     open_ = threshold;
@@ -110,7 +103,6 @@ double Knapsack::best_mixture() {
     bool better = false;
     for (const double next : {m_ + step, m_ - step}) {
       if (better || next < 0.0 || next > 1.0) continue;
-      ++looks;
       if (const double there = relaxation(next); there < value) m_ = next, value = there, better = true;
     }
     if (!better) step *= 0.4;
@@ -183,67 +175,28 @@ void Knapsack::add_cut(double per_second, double per_token) {
   cut.rest.resize(large_ + 1);
   double sum = cut.rest[large_] = 0.0;
   for (std::size_t i = entries_.size(); i-- > 0;) {
-    sum += counts_[i] * std::max(0.0, values_[i] - per_second * seconds_[i] - per_token * tokens_[i]);
+    const Entry& e = entries_[i];
+    sum += e.count * std::max(0.0, e.profit - per_second * e.seconds - per_token * e.tokens);
     if (i <= large_) cut.rest[i] = sum;
   }
 }
 
-// What entries from `from` on, limits_ of each, use and gain at prices a and b.
-Knapsack::Use Knapsack::use(std::size_t from, double a, double b) const {
-  Use sum;
-  for (std::size_t i = from; i < entries_.size(); ++i) {
-    const double worth = values_[i] - a * seconds_[i] - b * tokens_[i], x = worth > 0.0 ? limits_[i] : 0.0;
-    sum.gain += x * worth, sum.seconds += x * seconds_[i], sum.tokens += x * tokens_[i];
-  }
-  return sum;
-}
-
-// The LP relaxation of what a choice leaves, by the best prices, which become a cut. For one m the price of weight is where
-// the entries that are worth it fill what is left, the last ones in part; then one resource is overfilled and the other is
-// not, and m goes towards the former.
+// The LP relaxation of what a choice leaves; its prices become a cut.
 double Knapsack::relax(Choice& choice) {
-  const double t = choice.state.seconds, s = choice.state.tokens;
-  const auto from = static_cast<std::size_t>(choice.next);
-  const double per_T = T_ > 0.0 ? 1.0 / T_ : 0.0, per_S = S_ > 0.0 ? 1.0 / S_ : 0.0;
-  limits_ = counts_;
-  if (from < entries_.size()) limits_[from] -= choice.had;
-  for (std::size_t i = from; i < entries_.size(); ++i)
-    if (seconds_[i] > t || tokens_[i] > s) limits_[i] = 0.0;
-  double low = 0.0, high = 1.0, best = kInfinity, m = std::clamp(m_, 0.02, 0.98);
-  for (int look = 0; look < kMixtures; ++look, m = 0.5 * (low + high)) {
-    const double second = (1.0 - m) * per_T, token = m * per_S, left = second * t + token * s;
-    const auto weight = [&](const Use& u) { return second * u.seconds + token * u.tokens; };
-    const auto at = [&](double price) {
-      const Use u = use(from, price * second, price * token);
-      if (price * left + u.gain < best)
-        best = price * left + u.gain, choice.per_second = price * second, choice.per_token = price * token;
-      return u;
-    };
-    double cheap = 0.0, dear = 0.0;
-    for (std::size_t i = from; i < entries_.size(); ++i)
-      if (limits_[i] > 0.0) dear = std::max(dear, density(values_[i], second * seconds_[i] + token * tokens_[i]));
-    Use over = at(0.0), under;
-    if (weight(over) <= left) break;
-    dear = std::min(dear, kMostPrice);
-    double price = price_ < dear ? price_ : 0.5 * dear, step = kNear * price;
-    for (int p = 0; p < kPrices && dear - cheap > kSamePrice * dear; ++p, step *= 4.0) {
-      const Use u = at(price);
-      const bool full = weight(u) > left;
-      (full ? cheap : dear) = price;
-      (full ? over : under) = u;
-      const double next = full ? price + step : price - step;
-      price = cheap < next && next < dear ? next : 0.5 * (cheap + dear);
-    }
-    price_ = dear;
-    const double part = std::clamp((left - weight(under)) / (weight(over) - weight(under)), 0.0, 1.0);
-    const double more_t = under.seconds + part * (over.seconds - under.seconds) - t;
-    const double more_s = under.tokens + part * (over.tokens - under.tokens) - s;
-    (more_t * per_T > more_s * per_S ? high : low) = m;
+  relaxation_.clear();
+  for (auto i = static_cast<std::size_t>(choice.next); i < entries_.size(); ++i) {
+    const Entry& e = entries_[i];
+    if (e.seconds > choice.state.seconds || e.tokens > choice.state.tokens) continue;
+    const std::int32_t had = i == static_cast<std::size_t>(choice.next) ? choice.had : 0;
+    relaxation_.add(e.profit, e.seconds, e.tokens, e.count - had);
   }
-  choice.relaxed = true;
+  const double m = choice.m < 0.0 ? m_ : choice.m;
+  const double rest = relaxation_.solve(T_, S_, choice.state.seconds, choice.state.tokens, m, best_ - choice.state.gain);
+  choice.relaxed = true, choice.m = relaxation_.mixture();
+  choice.per_second = relaxation_.per_second(), choice.per_token = relaxation_.per_token();
   work_ += kRelaxWork * static_cast<std::int64_t>(entries_.size());
   add_cut(choice.per_second, choice.per_token);
-  return choice.state.gain + best;
+  return choice.state.gain + rest;
 }
 
 void Knapsack::take(State& state, std::size_t entry, std::int32_t times) {

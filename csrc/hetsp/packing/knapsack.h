@@ -5,6 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "hetsp/packing/knapsack_relaxation.h"
+
 namespace hetsp::packing {
 
 struct KnapsackItem {
@@ -68,7 +70,7 @@ class Knapsack {
     double bound;
     State state;
     std::int32_t next, had, parent, taken;  // had: times that entry `next` is in; taken: an entry, or -1
-    double per_second = 0.0, per_token = 0.0;  // prices of its LP relaxation
+    double per_second = 0.0, per_token = 0.0, m = -1.0;  // prices of its LP relaxation, or of its parent's; none: -1
     bool relaxed = false;  // that was solved
   };
   struct Cut {
@@ -94,10 +96,6 @@ class Knapsack {
   double relaxation(double m);
   double best_mixture();
   void order_small(Mixture& mixture);
-  struct Use {
-    double seconds = 0.0, tokens = 0.0, gain = 0.0;
-  };
-  [[nodiscard]] Use use(std::size_t from, double a, double b) const;
   void tabulate();
   double relax(Choice& choice);
   void add_cut(double per_second, double per_token);
@@ -116,8 +114,7 @@ class Knapsack {
   Table table_;
   std::vector<Cut> cuts_;
   std::size_t cut_count_ = 0, oldest_ = 1;  // of cuts_, which keep their memory
-  std::vector<double> values_, seconds_, tokens_, counts_, limits_;  // [entries] of entries_, for relax()
-  double price_ = 1.0;  // of a unit of weight, where relax() ended last
+  KnapsackRelaxation relaxation_;  // of a choice
   std::vector<std::int32_t> taken_;  // [entries]
   std::vector<std::pair<double, std::int32_t>> densities_;  // scratch of order_small()
   std::vector<Fill> fills_;

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <functional>
+#include <random>
 #include <string>
 
 #include "hetsp/lp/simplex.h"
@@ -91,6 +92,40 @@ TEST(a_plan_is_never_refuted_whatever_was_solved_before) {
       }
     }
   }
+}
+
+TEST(a_centre_and_known_groups_change_the_way_and_not_the_answer) {
+  int by_centre = 0;
+  for (unsigned seed = 0; seed < 1500; ++seed) {
+    check::context() = "seed " + std::to_string(seed);
+    std::mt19937 random(seed);
+    const Instance instance = random_instance(seed, 10);
+    const ItemTypes types = make_types(instance.items);
+    for (const double T : {3.0, 7.0, 20.0}) {
+      const double truth = enumerated(instance, types, T);
+      if (std::isinf(truth) || truth == 0.0) continue;
+      ConfigurationLp lp(instance.modes, types.item);
+      std::vector<double> profits(types.size());
+      for (double& profit : profits) profit = 1e-2 * static_cast<double>(random() % 100);
+      lp.set_centre(profits);
+      for (int column = 0; column < 3; ++column) {
+        Fill fill;
+        for (int i = 0; i < types.size(); ++i)
+          if (random() % 2 == 0 && types.item[i].tokens <= instance.modes.back().room) fill.emplace_back(i, 1);
+        std::int64_t tokens = 0;
+        for (const auto& [type, count] : fill) tokens += count * types.item[type].tokens;
+        if (tokens <= instance.modes.back().room)
+          lp.add_until(T, {static_cast<std::int32_t>(instance.modes.size()) - 1, 0.0, fill});
+      }
+      Effort effort;
+      CHECK(lp.solve(T, types.count, truth * 1.0001, effort, 1 << 20) != ConfigurationLp::Verdict::refuted);
+      CHECK(lp.solve(T, types.count, truth * 0.9995, effort, 1 << 20) == ConfigurationLp::Verdict::refuted);
+      CHECK(lp.bound() <= truth * (1 + 1e-9) && lp.value() >= truth * (1 - 1e-9));
+      CHECK(!lp.centre_refutes(T, types.count, truth * 1.0001, effort, 1 << 20));
+      by_centre += lp.centre_refutes(T, types.count, truth * 0.9, effort, 1 << 20);
+    }
+  }
+  CHECK(by_centre > 500);
 }
 
 TEST(a_spent_effort_claims_nothing) {

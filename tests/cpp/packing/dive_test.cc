@@ -1,6 +1,8 @@
 #include "hetsp/packing/dive.h"
 
 #include <cmath>
+#include <limits>
+#include <optional>
 #include <string>
 
 #include "packing/brute_force.h"
@@ -19,9 +21,20 @@ TEST(what_it_returns_is_a_packing_and_near_the_best) {
     if (std::isinf(best)) continue;
     const ItemTypes types = make_types(instance.items, seed % 2 ? 0.2 : 0.0);
     ConfigurationLp lp(instance.modes, types.largest);
-    Effort effort;
+    Dive dive(instance);
+    CHECK(!dive.going());
+    Effort all;
+    const double T = best * (seed % 2 ? 1.3 : 1.0);
+    (void)lp.solve(T, types.count, instance.ranks, all);  // its columns are what is fixed
+    dive.begin(types, T, std::numeric_limits<double>::infinity());
     ++feasible;
-    const auto packing = dive(instance, types, lp, best * (seed % 2 ? 1.3 : 1.0), effort);
+    std::optional<Packing> packing;
+    for (int slice = 0; slice < 1000 && dive.going(); ++slice) {  // in slices, as rounds give them
+      CHECK(!packing);
+      Effort effort(20'000);
+      packing = dive.advance(lp, effort);
+    }
+    CHECK(!dive.going());
     if (!packing) continue;
     hetsp::packing::check(instance, *packing);
     CHECK(packing->makespan >= best * (1 - 1e-9));
@@ -33,10 +46,13 @@ TEST(what_it_returns_is_a_packing_and_near_the_best) {
 
 TEST(nothing_to_pack) {
   const Instance instance{2, 0, {{1, 10, 0.0, 1.0, 0.0}}, {}};
+  const ItemTypes types = make_types(instance.items);
   ConfigurationLp lp(instance.modes, {});
+  Dive dive(instance);
+  dive.begin(types, 1.0, 2.0);
   Effort effort;
-  const auto packing = dive(instance, make_types(instance.items), lp, 1.0, effort);
-  CHECK(packing && packing->bins.empty() && packing->makespan == 0.0);
+  const auto packing = dive.advance(lp, effort);
+  CHECK(packing && packing->bins.empty() && packing->makespan == 0.0 && !dive.going());
 }
 
 TEST_MAIN()
