@@ -9,6 +9,7 @@ namespace hetsp::packing {
 namespace {
 
 constexpr double kTolerance = 1e-9;  // relative, of a row's need
+constexpr std::int64_t kSolve = 2'000'000;  // entries after which an LP looks whether it may go on
 constexpr double kWhole = 1e-5;      // what a number may lie from a whole one
 
 // Rows: the number of plain micro-batches, that of hosts. Columns: plain ones by level, then hosts by kind and level.
@@ -32,7 +33,7 @@ double from_whole(double value) { return std::abs(value - std::round(value)); }
 }  // namespace
 
 LevelTree::LevelTree(LevelProgramme programme, int fewest)
-    : programme_(std::move(programme)), lp_(frame(programme_, fewest, column_)), open_(1) {}
+    : programme_(std::move(programme)), lp_(frame(programme_, fewest, column_), {.work_limit = kSolve}), open_(1) {}
 
 void LevelTree::add(const Row& row) {
   if (row.need <= 0.0) return;
@@ -62,9 +63,12 @@ LevelTree::Choice LevelTree::next(double upper, Effort& effort) {
     open_.pop_back();
     for (const auto& [sum, row] : rows_) lp_.set_row_bounds(row, 0.0, lp::kInfinity);
     for (const Limit& limit : node.limits) lp_.set_row_bounds(limit.row, limit.low, limit.high);
-    const lp::Status status = lp_.solve();
-    effort.spend(lp_.work() - spent_);
-    spent_ = lp_.work();
+    lp::Status status = lp::Status::work_limit;
+    while (status == lp::Status::work_limit && !effort.spent()) {
+      status = lp_.solve();
+      effort.spend(lp_.work() - spent_);
+      spent_ = lp_.work();
+    }
     if (status == lp::Status::infeasible) continue;
     if (status == lp::Status::optimal) node.bound = std::max(node.bound, lp_.objective());
     if (node.bound >= upper) continue;
