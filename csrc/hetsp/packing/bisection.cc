@@ -12,12 +12,13 @@ namespace hetsp::packing {
 namespace {
 
 constexpr double kClosed = 2e-4;        // relative: makespans nearer than that are not told apart
-constexpr double kStep = 0.5;  // of the way from the proven makespan to the possible one: where probes lie
+constexpr double kStep = 0.4;  // of the way from the proven makespan to the possible one: where probes lie
 constexpr double kDown = 1.0 - 1e-9;    // of a makespan
 constexpr double kElasticity = 1.1, kSafe = 0.999;  // T for the bound's ranks, as a power of their part; a little less
 constexpr double kMuch = 0.25, kAgain = 0.99;  // of what lies between; of the makespan of the last dive before a verdict
 constexpr double kLess = 0.4;           // of the way to T: the next probe where T got no verdict
 constexpr std::int64_t kPatience = 160'000;  // visits of an item per type until then
+constexpr int kTries = 3;                // smaller and smaller makespans that a cut off probe may refute
 constexpr double kWorthwhile = 0.02;    // of the way to T, else a cut off probe is not cashed in
 constexpr std::int64_t kLittle = 2'000'000;  // visits of an item by that
 constexpr int kFew = 200;   // types to begin with
@@ -129,13 +130,14 @@ void Bisection::probe(Effort& effort, double T) {
 // A probe that was cut off refutes smaller makespans: bounds of ranks fall about as fast as T rises.
 void Bisection::cash_in(double T) {
   const double most = T * std::pow(level_->bound.bound() / instance_.ranks, kElasticity) * kSafe;
-  const double tried = lower_ + cash_ * (most - lower_);
-  if (!(tried > lower_ + kWorthwhile * (T - lower_))) return;
-  Effort little(kLittle);
-  if (level_->bound.centre_refutes(tried, level_->types.count, instance_.ranks, little, finest_))
+  for (int tries = 0; tries < kTries; ++tries, cash_ *= 0.5) {
+    const double tried = lower_ + cash_ * (most - lower_);
+    if (!(tried > lower_ + kWorthwhile * (T - lower_))) return;
+    Effort little(kLittle);
+    if (!level_->bound.centre_refutes(tried, level_->types.count, instance_.ranks, little, finest_)) continue;
     lower_ = tried * kDown;
-  else
-    cash_ *= 0.5;
+    return;
+  }
 }
 
 // The LP's value, though not its least one, says by when its columns do with the ranks: a dive there, where that is well below
