@@ -161,7 +161,7 @@ ConfigurationLp::Verdict ConfigurationLp::solve(double T, const std::vector<std:
       if (work >= finest) return Verdict::unknown;
       work = std::min(finest, 4 * work);
     }
-    alpha = kAlpha;
+    alpha = centre_.empty() ? 0.0 : kAlpha;  // a round that left modes out has no bound and so no centre
   }
 }
 

@@ -128,6 +128,23 @@ TEST(a_centre_and_known_groups_change_the_way_and_not_the_answer) {
   CHECK(by_centre > 500);
 }
 
+// So many columns in the first rounds that no round prices every mode: there is no bound yet to begin a centre with.
+TEST(many_modes_without_a_centre) {
+  Instance instance{200, 0, {}, {}};
+  for (std::int32_t d = 1; d <= 40; ++d) instance.modes.push_back({d, 100 * d, 1e-4 / d, (1.0 + (d > 1 ? 0.2 : 0.0)) / d, 0.0});
+  std::mt19937 random(3);
+  for (int i = 0; i < 120; ++i) {
+    const auto s = static_cast<std::int64_t>(1 + random() % (i < 20 ? 900 : 90));
+    instance.items.push_back({s, static_cast<double>(s * s)});
+  }
+  const ItemTypes types = make_types(instance.items);
+  ConfigurationLp lp(instance.modes, types.item), again(instance.modes, types.item);
+  Effort effort;
+  CHECK(lp.solve(90.0, types.count, 0.0, effort, 1 << 16) == ConfigurationLp::Verdict::refuted);
+  again.set_centre(std::vector<double>(types.size(), 1.0));
+  CHECK(again.solve(90.0, types.count, lp.value() * 1.0001, effort, 1 << 16) != ConfigurationLp::Verdict::refuted);
+}
+
 TEST(a_spent_effort_claims_nothing) {
   const Instance instance{8, 0, {{1, 100, 0.0, 1.0, 0.0}, {2, 200, 0.0, 0.7, 0.0}}, {}};
   ConfigurationLp lp(instance.modes, {{60, 0.0}, {50, 0.0}, {30, 0.0}});
