@@ -1,6 +1,6 @@
 """Predicted against measured seconds of `hetsp train`, on documents that the calibration never saw.
 
-    python -m bench.train.prediction_bench [--rounds N] [--cost-model FILE] [--out FILE] [--patience SECONDS]
+    python -m bench.train.prediction_bench [--rounds N] [--seed N] [--cost-model FILE] [--out FILE]
 
 Calibrates (probes are random bytes of equal lengths), or takes FILE; then runs `hetsp train --ranks 2` on the standard
 library's files with other seeds, lengths and plans, and compares every step. Beside it stands the spread of equal steps: a
@@ -202,6 +202,7 @@ def summary_of(steps: Sequence[dict[str, Any]], equal: Sequence[dict[str, Any]])
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=2, help="runs of each job, each with a seed of its own")
+    parser.add_argument("--seed", type=int, default=100, help="of the first run's documents; the others count on from it")
     parser.add_argument("--cost-model", type=Path, help="a file of hetsp calibrate (default: calibrate first)")
     parser.add_argument("--patience", type=float, default=600.0, help="seconds to wait for a quiet machine, over all runs")
     parser.add_argument("--out", type=Path, help="also write a result file, such as bench/results/prediction.json")
@@ -216,7 +217,7 @@ def main() -> None:
         steps, equal = [], []
         for turn in range(options.rounds):
             for number, (case, arguments) in enumerate(JOBS.items()):
-                seed = str(100 + 10 * turn + number)
+                seed = str(options.seed + 10 * turn + number)
                 steps += train(case, [*arguments, "--seed", seed, "--steps", str(STEPS)], cost, patience)
             equal += equal_steps(cost, patience)
     summary = summary_of(steps, equal)
