@@ -10,7 +10,8 @@ namespace {
 constexpr std::size_t kAtOnce = 8;        // columns of the solution per one that is fixed at once
 constexpr double kNearlyWhole = 0.8;      // fixed in any case
 constexpr double kBegin = 1.01;          // of the ranks: columns for that many are found before any is fixed
-constexpr double kAnyRanks = 1e9;        // afterwards those that are known must do
+constexpr int kFew = 100;                // types up to which new columns for the smaller needs come soon enough
+constexpr double kAnyRanks = 1e9;        // where types are many, those that are known must do afterwards
 constexpr double kHot = 0.015;            // of the mean group's ranks: the first temperature
 constexpr int kTargets = 16;              // between the dive's makespan and the best known
 constexpr double kLater = 0.25;           // of the way to the best known: the next target
@@ -52,7 +53,7 @@ bool Dive::fix(const ConfigurationLp::Column& column) {
 // Fixes columns until every item has a group. False where the effort or the columns end first.
 bool Dive::fix_all(ConfigurationLp& lp, Effort& effort) {
   while (std::any_of(need_.begin(), need_.end(), [](std::int32_t n) { return n > 0; })) {
-    (void)lp.solve(T_, need_, bins_.empty() ? kBegin * budget_ : kAnyRanks, effort);
+    (void)lp.solve(T_, need_, bins_.empty() ? kBegin * budget_ : lp.types() <= kFew ? budget_ : kAnyRanks, effort);
     if (effort.spent()) return false;
     auto solution = lp.solution();
     std::stable_sort(solution.begin(), solution.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
