@@ -12,7 +12,7 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kTolerance = 1e-9;      // relative, of ranks: what rounding may have added to a bound
 constexpr double kWorthwhile = 1e-5;     // relative: a column that saves less is not looked for
 constexpr std::int64_t kCoarsest = 10'000;  // visits of an item that pricing begins with: most problems are finished by then
-constexpr std::int64_t kPerVisit = 8, kVisits = 5;  // entries of the LP per visit; visits per one of the pricing
+constexpr std::int64_t kPerVisit = 12, kVisits = 3;  // entries of the LP per visit; visits per one of the pricing
 constexpr std::size_t kPerMode = 6;      // fills of one pricing that become columns, the best ones
 constexpr double kBelow = 1e-6;             // relative: how far below the profit that refutes pricing looks
 constexpr double kAlpha = 0.7;               // of the centre in the profits that are priced
