@@ -211,10 +211,11 @@ int ConfigurationLp::price(double T, const std::vector<std::int32_t>& need, doub
 
 std::vector<std::pair<ConfigurationLp::Column, double>> ConfigurationLp::solution() const {
   std::vector<std::pair<Column, double>> positive;
-  const auto x = lp_.primal();
+  const auto x = lp_.primal();  // columns that came after the LP was solved last have none
+  const std::size_t known = std::min(columns_.size(), x.size() - std::min(x.size(), alone_.size()));
   for (int i = 0; i < types(); ++i)
     if (x[i] > 1e-9) positive.emplace_back(alone_[i], x[i] / alone_[i].fill[0].second);
-  for (std::size_t j = 0; j < columns_.size(); ++j)
+  for (std::size_t j = 0; j < known; ++j)
     if (const double value = x[types() + static_cast<int>(j)]; value > 1e-9) positive.emplace_back(columns_[j], value);
   return positive;
 }

@@ -145,6 +145,26 @@ TEST(many_modes_without_a_centre) {
   CHECK(again.solve(90.0, types.count, lp.value() * 1.0001, effort, 1 << 16) != ConfigurationLp::Verdict::refuted);
 }
 
+// Whatever ended solve(), what it leaves covers all that is needed: pricing may have added columns since the LP was solved.
+TEST(a_solution_covers_what_is_needed_wherever_it_was_cut_off) {
+  for (unsigned seed = 0; seed < 300; ++seed) {
+    check::context() = "seed " + std::to_string(seed);
+    const Instance instance = random_instance(seed, 12);
+    const ItemTypes types = make_types(instance.items);
+    ConfigurationLp lp(instance.modes, types.item);
+    for (const int work : {40, 200, 1000, 100'000}) {
+      Effort effort(work);
+      if (std::isinf(enumerated(instance, types, 7.0))) continue;
+      (void)lp.solve(7.0, types.count, 1e-3, effort);
+      if (std::isinf(lp.value())) continue;  // the effort was over before the LP was
+      std::vector<double> covered(types.size(), 0.0);
+      for (const auto& [column, x] : lp.solution())
+        for (const auto& [type, count] : column.fill) covered[type] += x * count;
+      for (int i = 0; i < types.size(); ++i) CHECK(covered[i] >= types.count[i] * (1 - 1e-6));
+    }
+  }
+}
+
 TEST(a_spent_effort_claims_nothing) {
   const Instance instance{8, 0, {{1, 100, 0.0, 1.0, 0.0}, {2, 200, 0.0, 0.7, 0.0}}, {}};
   ConfigurationLp lp(instance.modes, {{60, 0.0}, {50, 0.0}, {30, 0.0}});
