@@ -1,11 +1,11 @@
 #include "hetsp/packing/batch_parts.h"
 
-#include <algorithm>
 #include <random>
 #include <string>
 
 #include "hetsp/packing/batch_search.h"
 #include "hetsp/packing/order.h"
+#include "packing/batch_check.h"
 #include "packing/random_instance.h"
 #include "support/check.h"
 
@@ -30,25 +30,6 @@ double cost(const std::vector<Packing>& packings, double fixed) {
   double sum = 0.0;
   for (const Packing& packing : packings) sum += packing.makespan + fixed;
   return sum;
-}
-
-// Every item once, every micro-batch a packing of its own items.
-void check_batch(const Instance& instance, const std::vector<Packing>& packings) {
-  std::vector<int> seen(instance.items.size(), 0);
-  for (const Packing& packing : packings) {
-    CHECK(!packing.bins.empty());
-    Instance part = instance;
-    part.items.clear();
-    Packing own = packing;
-    for (Bin& bin : own.bins)
-      for (auto& i : bin.items) {
-        ++seen[i];
-        part.items.push_back(instance.items[i]);
-        i = static_cast<std::int32_t>(part.items.size()) - 1;
-      }
-    hetsp::packing::check(part, own);
-  }
-  CHECK(std::all_of(seen.begin(), seen.end(), [](int n) { return n == 1; }));
 }
 
 }  // namespace

@@ -5,31 +5,13 @@
 #include <string>
 
 #include "hetsp/base/error.h"
+#include "packing/batch_check.h"
 #include "packing/corner_instance.h"
 #include "support/check.h"
 
 namespace {
 using namespace hetsp::packing;
 using hetsp::InvalidArgument;
-
-// Each micro-batch is a packing of its items, and together they hold every item once.
-void check_batch(const Instance& instance, const std::vector<Packing>& micro_batches) {
-  std::vector<int> seen(instance.items.size(), 0);
-  for (const Packing& packing : micro_batches) {
-    Instance part = instance;
-    part.items.clear();
-    Packing renumbered = packing;
-    for (Bin& bin : renumbered.bins)
-      for (auto& i : bin.items) {
-        ++seen[i];
-        part.items.push_back(instance.items[i]);
-        i = static_cast<std::int32_t>(part.items.size()) - 1;
-      }
-    hetsp::packing::check(part, renumbered);
-    CHECK(!packing.bins.empty());
-  }
-  for (std::size_t i = 0; i < seen.size(); ++i) CHECK(seen[i] == 1);
-}
 
 // The least sum of makespans and fixed seconds over at most `most` micro-batches, from the optimum of every subset; negative:
 // none.
