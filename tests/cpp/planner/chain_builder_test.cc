@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <random>
 
+#include "hetsp/planner/named_drafts.h"
 #include "hetsp/planner/plan_check.h"
 #include "planner/random_step.h"
 #include "support/check.h"
@@ -19,13 +20,6 @@ PlanOptions options_of(std::uint64_t seed) {
   options.exclusive = true;
   options.synchronisation = Synchronisation::step;
   return options;
-}
-
-Plan plan_of(const Task& task, const ChainBuilder& builder) {
-  Plan plan = make_plan(task.sequences, serialise(builder.draft(), task.cluster.ranks), task.cluster, Synchronisation::step);
-  plan.exclusive = true;
-  predict(plan, task.cost, task.cluster.ranks_per_node);
-  return plan;
 }
 
 }  // namespace
@@ -61,7 +55,7 @@ TEST(what_is_built_is_a_sound_plan_that_takes_as_long_as_it_says) {
       }
       if (!fits) break;
       const double seconds = builder.build(decisions);
-      const Plan plan = plan_of(task, builder);
+      const Plan plan = price(task, builder.draft());
       planner::check(plan, step.cluster);
       CHECK_NEAR(plan.makespan, seconds, 1e-9 * (1.0 + seconds));
       const double busy = *std::max_element(plan.rank_seconds.begin(), plan.rank_seconds.end());
@@ -86,7 +80,7 @@ TEST(whole_sequences_fill_the_wait_before_a_shared_one) {
   ChainBuilder builder(task);
   const ChainBuilder::Decision one{.mode = modes.find(Kind::whole, 1)}, two{.mode = modes.find(Kind::ring, 2)};
   CHECK_NEAR(builder.build({two, two, one, one, one, one}), 12.0, 1e-12);
-  CHECK_NEAR(plan_of(task, builder).makespan, 12.0, 1e-12);
+  CHECK_NEAR(price(task, builder.draft()).makespan, 12.0, 1e-12);
 }
 
 TEST_MAIN()

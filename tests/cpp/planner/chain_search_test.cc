@@ -5,6 +5,7 @@
 #include <numeric>
 #include <random>
 
+#include "hetsp/planner/named_drafts.h"
 #include "hetsp/planner/offload.h"
 #include "hetsp/planner/pack_step.h"
 #include "hetsp/planner/plan_check.h"
@@ -72,9 +73,7 @@ class AllSchedules {
 };
 
 Plan plan_of(const Task& task, Draft draft) {
-  Plan plan = make_plan(task.sequences, serialise(std::move(draft), task.cluster.ranks), task.cluster, Synchronisation::step);
-  plan.exclusive = true;
-  predict(plan, task.cost, task.cluster.ranks_per_node);
+  Plan plan = price(task, std::move(draft));
   planner::check(plan, task.cluster);
   return plan;
 }
