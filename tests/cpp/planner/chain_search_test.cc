@@ -120,12 +120,7 @@ TEST(sequences_offload_what_computation_hides_and_no_more) {
       if (!host) cluster.host = {};
       const Modes modes(setting.cost, cluster, options);
       const Task task{sequences, cluster, setting.cost, options, modes};
-      Plan plan =
-          make_plan(sequences, serialise(search_chains(task, {}, area_bound(task), 0.0), 32), cluster, Synchronisation::step);
-      plan.exclusive = true;
-      plan.offloadable = cluster.host.offloadable();
-      planner::check(plan, cluster);
-      predict(plan, setting.cost, cluster.ranks_per_node);
+      const Plan plan = plan_of(task, search_chains(task, {}, area_bound(task), 0.0));
       CHECK(area_bound(task) <= plan.makespan * (1 + 1e-9));
       for (const auto& micro_batch : plan.micro_batches)
         for (const auto& group : micro_batch.groups)
