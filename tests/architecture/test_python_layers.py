@@ -19,6 +19,7 @@ LAYERS = {
     "simulator": ("errors", "_native", "planner"),
     "calibration": ("errors", "planner", "simulator"),
     "lp": ("errors", "_native"),
+    "checkpoint": ("errors", "_native"),
     "documents": ("errors",),
     "runqueue": (),
     "sequence_parallel": ("errors", "_native", "attention", "planner", "documents", "runqueue"),
