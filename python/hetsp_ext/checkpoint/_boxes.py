@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["Box", "Runs", "contiguous_strides", "runs", "tiling_fault"]
+__all__ = ["Box", "Runs", "contiguous_strides", "run_elements", "runs", "tiling_fault"]
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,11 @@ def contiguous_strides(sizes: Sequence[int]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-def runs(sizes: Sequence[int], source_strides: Sequence[int], destination_strides: Sequence[int]) -> Runs:
-    """The runs that copy a box of `sizes`; strides in elements, offsets from the box's own first element, in source order."""
-    if 0 in sizes:
-        return Runs(0, torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
-    merged: list[tuple[int, int, int]] = []  # (size, source stride, destination stride), innermost first
+def _grid(
+    sizes: Sequence[int], source_strides: Sequence[int], destination_strides: Sequence[int]
+) -> tuple[int, list[tuple[int, int, int]]]:
+    """Elements of a run, and the dimensions (size, source stride, destination stride) around it, outermost first."""
+    merged: list[tuple[int, int, int]] = []  # innermost first
     for size, a, b in reversed(list(zip(sizes, source_strides, destination_strides, strict=True))):
         if size == 1:
             continue
@@ -80,11 +80,22 @@ def runs(sizes: Sequence[int], source_strides: Sequence[int], destination_stride
             merged[-1] = (size * merged[-1][0], merged[-1][1], merged[-1][2])
         else:
             merged.append((size, a, b))
-    elements = 1
-    if merged and merged[0][1:] == (1, 1):
-        elements = merged.pop(0)[0]
+    elements = merged.pop(0)[0] if merged and merged[0][1:] == (1, 1) else 1
+    return elements, merged[::-1]
+
+
+def run_elements(sizes: Sequence[int], source_strides: Sequence[int], destination_strides: Sequence[int]) -> int:
+    """How long the runs of `runs` are, without listing them."""
+    return 0 if 0 in sizes else _grid(sizes, source_strides, destination_strides)[0]
+
+
+def runs(sizes: Sequence[int], source_strides: Sequence[int], destination_strides: Sequence[int]) -> Runs:
+    """The runs that copy a box of `sizes`; strides in elements, offsets from the box's own first element, in source order."""
+    if 0 in sizes:
+        return Runs(0, torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
+    elements, grid = _grid(sizes, source_strides, destination_strides)
     source = destination = torch.zeros(1, dtype=torch.int64)
-    for size, a, b in reversed(merged):
+    for size, a, b in grid:
         index = torch.arange(size)
         source = (source[:, None] + index * a).flatten()
         destination = (destination[:, None] + index * b).flatten()

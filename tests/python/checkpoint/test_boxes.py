@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hetsp_ext.checkpoint._boxes import Box, contiguous_strides, runs, tiling_fault
+from hetsp_ext.checkpoint._boxes import Box, contiguous_strides, run_elements, runs, tiling_fault
 
 EXAMPLES = settings(max_examples=200, deadline=None)
 
@@ -97,6 +97,7 @@ def test_runs_copy_what_slicing_copies(case, data):
 def test_runs_are_as_long_as_both_memories_allow(sizes, source, destination, count, length):
     found = runs(sizes, source, destination)
     assert (len(found), found.elements) == (count, length)
+    assert run_elements(sizes, source, destination) == length
 
 
 @st.composite
