@@ -1,17 +1,15 @@
-// The instruction sets that the tile arithmetic is compiled for, what this machine can run, and the functions of each.
+// The tile arithmetic of each instruction set that it is compiled for.
 #pragma once
 
-#include <vector>
-
 #include "hetsp/attention/cpu/tile_math.h"
+#include "hetsp/base/isa.h"
 
 namespace hetsp::attention::cpu {
 
-enum class Isa { portable, avx2, avx512 };
-
-[[nodiscard]] const char* name(Isa isa);
-[[nodiscard]] const std::vector<Isa>& supported_isas();  // of those compiled in; ascending, `portable` always first
-[[nodiscard]] Isa best_isa();
+using hetsp::best_isa;
+using hetsp::Isa;
+using hetsp::name;
+using hetsp::supported_isas;
 
 // Acc: float or double. The caller picks from supported_isas(); another set's functions are illegal instructions here.
 template <class Acc>
