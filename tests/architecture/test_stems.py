@@ -10,7 +10,11 @@ PLANNER = "tests/cpp/planner/planner_test.cc"
 EXCLUSIVE = "tests/cpp/planner/exclusive_test.cc"
 SEARCH = "tests/cpp/packing/search_test.cc"
 SIMPLEX = "tests/cpp/lp/simplex_test.cc"
+CHECKSUM = "tests/cpp/checkpoint/checksum_test.cc"
 TESTED_ELSEWHERE = {
+    "csrc/hetsp/checkpoint/no_xxh3/xxh3.cc": CHECKSUM,
+    "csrc/hetsp/checkpoint/xxh3/xxh3.cc": CHECKSUM,
+    "csrc/hetsp/checkpoint/xxh3/xxh3_isa.cc": CHECKSUM,
     "csrc/hetsp/device/no_cuda/device.cc": "tests/python/test_native.py",
     "csrc/hetsp/lp/dictionary.cc": SIMPLEX,
     "csrc/hetsp/lp/dual_simplex.cc": SIMPLEX,
@@ -44,7 +48,7 @@ TESTED_ELSEWHERE = {
 # Sources that implement part of another header: one strategy each.
 DECLARED_ELSEWHERE = {"csrc/hetsp/planner/auto.cc": "csrc/hetsp/planner/strategies.h"}
 DRAWERS = ("util", "utils", "common", "helper", "helpers", "misc")
-BACKENDS = ("cpu", "cuda", "no_cuda")
+BACKENDS = ("cpu", "cuda", "no_cuda", "xxh3", "no_xxh3")
 
 
 def header_missing(source: str, known: set[str]) -> bool:
