@@ -2,12 +2,13 @@
 
 Bytes go from the file straight into a tensor where file and memory agree on runs long enough to be worth a piece each. All
 else takes a detour through a temporary in the stored layout, and is copied from there once everything read has verified:
-other devices, other dtypes, transposed or otherwise scattered tensors, narrow columns.
+other devices, other dtypes, transposed or otherwise scattered tensors, narrow columns, memory wanted under two names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -37,6 +38,7 @@ class Reads:
     pieces: list[tuple[int, int, int, int]] = field(default_factory=list)  # file, offset in it, bytes, address
     detours: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)  # live view <- temporary
     direct: list[torch.Tensor] = field(default_factory=list)  # live tensors written past torch
+    _spans: list[tuple[int, int, object]] = field(default_factory=list)  # addresses [begin, end) of `direct`, and their reads
 
     @property
     def detour_bytes(self) -> int:
@@ -44,7 +46,7 @@ class Reads:
         return sum(temporary.untyped_storage().nbytes() for _, temporary in self.detours)
 
     def want(
-        self, name: str, tensor: torch.Tensor, offsets: Iterable[int], stored: Iterable[StoredBox], dtype: torch.dtype
+        self, name: str, tensor: torch.Tensor, offsets: Sequence[int], stored: Iterable[StoredBox], dtype: torch.dtype
     ) -> None:
         """Adds a tensor whose first element is the element `offsets` of the stored tensor `name`; it is filled in place.
 
@@ -62,8 +64,13 @@ class Reads:
             raise InvalidArgument(
                 f"{name}: several elements of the tensor (strides {tensor.stride()}) share memory; allowed: none"
             )
-        wanted = Box(tuple(offsets), tuple(tensor.shape))
+        wanted, stored = Box(tuple(offsets), tuple(tensor.shape)), list(stored)
         in_place = tensor.device.type == "cpu" and tensor.dtype == dtype and not (tensor.is_conj() or tensor.is_neg())
+        if in_place and wanted.elements:
+            claim = self._claim(tensor, (tensor.shape, tensor.stride(), tuple(offsets), stored))
+            if claim == "same":
+                return
+            in_place = claim == "new"
         for source in stored:
             part = wanted.intersect(source.box)
             if part is None:
@@ -72,8 +79,17 @@ class Reads:
             for d, (begin, size) in enumerate(zip(part.relative_to(wanted.offsets).offsets, part.sizes, strict=True)):
                 target = target.narrow(d, begin, size)
             self._want_part(target, source, part, dtype, in_place)
-        if in_place and tensor.numel():
-            self.direct.append(tensor)
+
+    def _claim(self, tensor: torch.Tensor, reads: tuple[object, ...]) -> str:
+        """ "new" where no other tensor is read into these addresses; "same" where the same bytes are, as for tied weights."""
+        begin = tensor.data_ptr()
+        end = begin + tensor.itemsize * (1 + sum((n - 1) * a for n, a in zip(tensor.shape, tensor.stride(), strict=True)))
+        at = bisect_left(self._spans, begin, key=lambda span: span[1] - 1)  # the first that ends behind our beginning
+        if at < len(self._spans) and self._spans[at][0] < end:
+            return "same" if self._spans[at] == (begin, end, reads) else "taken"
+        insort(self._spans, (begin, end, reads), key=lambda span: span[:2])
+        self.direct.append(tensor)
+        return "new"
 
     def _want_part(self, target: torch.Tensor, source: StoredBox, part: Box, dtype: torch.dtype, in_place: bool) -> None:
         strides = contiguous_strides(source.box.sizes)

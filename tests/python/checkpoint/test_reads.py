@@ -14,6 +14,10 @@ from hetsp_ext.errors import InvalidArgument
 
 
 def copy_pieces(reads, files):
+    ends = 0
+    for _, _, size, address in sorted(reads.pieces, key=lambda piece: piece[3]):
+        assert address >= ends, "two pieces meet at their destination"
+        ends = address + size
     for file, offset, size, address in reads.pieces:
         assert offset >= 0
         assert offset + size <= len(files[file])
@@ -84,6 +88,44 @@ def test_rows_of_a_shard_go_straight_into_memory():
     assert [(offset, size) for _, offset, size, _ in reads.pieces] == [(2 * 8192, 3 * 8192)]
     copy_pieces(reads, files)
     assert torch.equal(live, torch.arange(8 * 2048.0).reshape(8, 2048)[2:5])
+
+
+def test_tied_tensors_are_read_once():
+    _, stored = whole_file(torch.randn(4, 2048))
+    live = torch.zeros(4, 2048)
+    reads = Reads()
+    reads.want("head", live, (0, 0), stored, torch.float32)
+    reads.want("embedding", live.view(4, 2048), (0, 0), stored, torch.float32)
+    assert len(reads.pieces) == 1
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_memory_wanted_under_several_names_is_written_by_one_piece_at_a_time(seed):
+    """Views of one storage that meet in any way: each element is what the file of some name that covers it says."""
+    draw = torch.Generator().manual_seed(seed)
+    live, files, reads = torch.zeros(300), [], Reads()
+    allowed = torch.full((6, 300), torch.nan)
+    for name in range(6):
+        begin = int(torch.randint(0, 200, (), generator=draw))
+        size = int(torch.randint(1, 100, (), generator=draw))
+        value = torch.randn(size, generator=draw)
+        files.append(value.numpy().tobytes())
+        reads.want(str(name), live[begin : begin + size], (0,), [StoredBox(name, 0, Box((0,), (size,)))], torch.float32)
+        allowed[name, begin : begin + size] = value
+    copy_pieces(reads, files)
+    covered = ~allowed.isnan().all(0)
+    assert (allowed == live).any(0)[covered].all()
+    assert not live[~covered].any()
+
+
+def test_interleaved_columns_of_one_memory_keep_apart():
+    whole = torch.arange(600.0).reshape(300, 2)
+    files, stored = whole_file(whole)
+    memory, reads = torch.zeros(300, 2), Reads()
+    reads.want("a", memory[:, :1], (0, 1), stored, torch.float32)
+    reads.want("b", memory[:, 1:], (0, 0), stored, torch.float32)
+    copy_pieces(reads, files)
+    assert torch.equal(memory, whole.flip(1))
 
 
 def test_narrow_columns_are_one_read_and_a_pick():
