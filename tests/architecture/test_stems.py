@@ -39,8 +39,6 @@ TESTED_ELSEWHERE = {
     "csrc/hetsp/planner/pack_step.cc": EXCLUSIVE,
     "csrc/hetsp/planner/plan.cc": PLANNER,
     "csrc/hetsp/planner/strategies.cc": PLANNER,
-    "csrc/hetsp/planner/strategies/flexsp.cc": "tests/cpp/planner/strategies_task_test.cc",
-    "csrc/hetsp/planner/strategies/homogeneous.cc": EXCLUSIVE,
     "csrc/hetsp/planner/strategies/megatron.cc": EXCLUSIVE,
     "csrc/hetsp/planner/strategies/zeppelin.cc": EXCLUSIVE,
     "csrc/hetsp/simulator/task_graph.cc": "tests/cpp/simulator/event_loop_test.cc",

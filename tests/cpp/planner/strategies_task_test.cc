@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <random>
 #include <string>
+#include <utility>
 
-#include "hetsp/planner/strategies/flexsp.h"
 #include "hetsp/planner/workload.h"
 #include "support/check.h"
 
@@ -30,42 +30,24 @@ std::int64_t tokens_of(const std::vector<Sequence>& sequences, const std::vector
   return sum;
 }
 
-// The least largest sum of at most `count` runs, by the plain dynamic programme.
-std::int64_t least_largest(const std::vector<std::int64_t>& lengths, int count) {
+// The chunks of FlexSP's plain dynamic programme: of equals, the longest last chunk.
+std::vector<std::size_t> programme_ends(const std::vector<std::int64_t>& lengths, std::size_t count) {
   const std::size_t n = lengths.size();
-  std::vector<std::int64_t> least(n + 1, std::int64_t{1} << 60);
-  least[0] = 0;
-  for (int c = 0; c < count; ++c) {
-    auto next = least;
-    for (std::size_t i = 1; i <= n; ++i) {
-      std::int64_t sum = 0;
-      for (std::size_t j = i; j-- > 0;) {
-        sum += lengths[j];
-        next[i] = std::min(next[i], std::max(least[j], sum));
+  constexpr std::int64_t kNone = std::int64_t{1} << 60;
+  std::vector<std::vector<std::int64_t>> least(count + 1, std::vector<std::int64_t>(n + 1, kNone));
+  std::vector<std::vector<std::size_t>> from(count + 1, std::vector<std::size_t>(n + 1, 0));
+  least[0][0] = 0;
+  for (std::size_t c = 1; c <= count; ++c)
+    for (std::size_t i = 1; i <= n; ++i)
+      for (std::size_t j = c - 1; j < i; ++j) {
+        std::int64_t sum = 0;
+        for (std::size_t k = j; k < i; ++k) sum += lengths[k];
+        if (const auto largest = std::max(least[c - 1][j], sum); largest < least[c][i]) least[c][i] = largest, from[c][i] = j;
       }
-    }
-    least = next;
-  }
-  return least[n];
-}
-
-// The least waste of exactly `count` buckets of rising lengths.
-std::int64_t least_waste(const std::vector<std::int64_t>& lengths, std::size_t count) {
-  const std::size_t n = lengths.size();
-  std::vector<std::int64_t> least(n + 1, std::int64_t{1} << 60);
-  least[0] = 0;
-  for (std::size_t c = 0; c < count; ++c) {
-    std::vector<std::int64_t> next(n + 1, std::int64_t{1} << 60);
-    for (std::size_t i = 1; i <= n; ++i) {
-      std::int64_t waste = 0;
-      for (std::size_t j = i; j-- > 0;) {
-        waste += lengths[i - 1] - lengths[j];
-        next[i] = std::min(next[i], least[j] + waste);
-      }
-    }
-    least = next;
-  }
-  return least[n];
+  std::vector<std::size_t> ends;
+  for (std::size_t c = count, end = n; c > 0; --c) ends.push_back(end), end = from[c][end];
+  std::reverse(ends.begin(), ends.end());
+  return ends;
 }
 
 }  // namespace
@@ -79,15 +61,14 @@ TEST(chunks_are_those_of_the_dynamic_programme) {
     for (const int s : order) lengths.push_back(sequences[s].tokens);
     for (int count = 1; count <= 5; ++count) {
       const auto chunks = cut_into_chunks(sequences, order, count);
-      std::int64_t largest = 0;
       std::vector<int> joined;
+      std::vector<std::size_t> ends;
       for (const auto& chunk : chunks) {
-        largest = std::max(largest, tokens_of(sequences, chunk));
         joined.insert(joined.end(), chunk.begin(), chunk.end());
+        ends.push_back(joined.size());
       }
-      CHECK(static_cast<int>(chunks.size()) <= count);
       CHECK(joined == order);
-      CHECK_EQ(largest, least_largest(lengths, count));
+      CHECK(ends == programme_ends(lengths, std::min<std::size_t>(count, lengths.size())));
     }
   }
 }
@@ -110,57 +91,54 @@ TEST(best_fit_fills_bins_and_leaves_what_is_too_long_alone) {
   CHECK(bins == (std::vector<std::vector<int>>{{0, 3}, {1, 2}}));
 }
 
-TEST(buckets_waste_as_little_as_the_plain_dynamic_programme) {
-  for (std::uint64_t seed = 0; seed < 200; ++seed) {
-    check::context() = "seed " + std::to_string(seed);
-    std::vector<std::int64_t> lengths;
-    for (const auto& sequence : random_sequences(seed, 60)) lengths.push_back(sequence.tokens);
-    std::sort(lengths.begin(), lengths.end());
-    const auto ends = bucket_ends(lengths, 1'000'000);
-    CHECK_EQ(ends.back(), lengths.size());
-    CHECK_EQ(ends.size(), std::min<std::size_t>(16, lengths.size()));
-    std::int64_t waste = 0;
-    std::size_t begin = 0;
-    for (const std::size_t end : ends)
-      for (; begin < end; ++begin) waste += lengths[end - 1] - lengths[begin];
-    CHECK_EQ(waste, least_waste(lengths, ends.size()));
-  }
-}
-
-TEST(more_buckets_where_rounding_overfills_memory) {
-  std::vector<std::int64_t> lengths;
-  for (int i = 1; i <= 40; ++i) lengths.push_back(100 * i);
-  std::int64_t sum = 0;
-  for (const auto length : lengths) sum += length;
-  CHECK(bucket_ends(lengths, sum + 40).size() > bucket_ends(lengths, 2 * sum).size());
-}
-
-TEST(five_counts_are_tried_from_the_first_that_works) {
+TEST(five_counts_are_tried_from_the_first_that_memory_holds_and_more_only_where_none_works) {
   const std::vector<Sequence> sequences = make_workload(std::vector<std::int64_t>(24, 5));
   const CostModel cost{.seconds_per_token = 1.0, .micro_batch_seconds = 1.0};
   const Cluster cluster{2, 0, 30};  // 120 tokens: memory alone asks for 2 micro-batches
-  for (const int asked : {0, 4, 6}) {
-    check::context() = "asked for " + std::to_string(asked);
-    PlanOptions options{.exclusive = true, .micro_batches = asked};
+  // Of 24 alike in 2, 3, 4, 5, 6, 7, 8 chunks the first holds 12, 8, 6, 4, 4, 3, 3, and the longest 12, 8, 6, 5, 4, 4, 3.
+  const struct {
+    int asked;
+    std::size_t most;                 // sequences of a chunk that works
+    std::vector<std::size_t> firsts;  // of the counts that are tried
+    std::size_t best;                 // count; 0: none
+  } cases[] = {{0, 24, {12, 8, 6, 4, 4}, 2},
+               {0, 4, {12, 8, 6, 4, 4}, 6},
+               {0, 3, {12, 8, 6, 4, 4, 3, 3}, 8},
+               {4, 4, {6}, 0},
+               {6, 4, {4}, 6}};
+  for (const auto& [asked, most, firsts, best_of] : cases) {
+    check::context() = "asked for " + std::to_string(asked) + ", at most " + std::to_string(most) + " in a chunk";
+    const PlanOptions options{.exclusive = true, .micro_batches = asked};
     const Modes modes(cost, cluster, options);
     const Task task{sequences, cluster, cost, options, modes};
-    std::vector<std::size_t> sizes;
-    const auto solve = [&](const std::vector<int>& chunk, std::vector<DraftGroup>& groups) {
-      sizes.push_back(chunk.size());
-      if (chunk.size() > 4) return false;  // works from 6 micro-batches on
-      return balance_groups(task, *modes.find(Kind::whole, 1), chunk, 2, groups);
-    };
-    const Timed best = best_count(task, solve);
-    if (asked == 4) {
-      CHECK(best.draft.micro_batches.empty());
-      continue;
-    }
-    // 6 micro-batches of two sequences a rank: 10 s and 1 s each. More of them only add.
-    CHECK_EQ(best.draft.micro_batches.size(), std::size_t{6});
-    CHECK_NEAR(best.seconds, 66.0, 1e-9);
-    CHECK(std::count(sizes.begin(), sizes.end(), std::size_t{4}) >= 6);
-    CHECK_EQ(std::any_of(sizes.begin(), sizes.end(), [](std::size_t size) { return size > 4; }), asked == 0);
+    std::vector<std::size_t> tried;
+    std::size_t seen = 0;  // sequences of the count that is tried
+    bool failed = true;
+    const Timed best = best_count(task, [&](const std::vector<int>& chunk, std::vector<DraftGroup>& groups) {
+      if (failed || seen == sequences.size()) tried.push_back(chunk.size()), seen = 0;
+      seen += chunk.size();
+      failed = chunk.size() > most;
+      return !failed && balance_groups(task, *modes.find(Kind::whole, 1), chunk, 2, groups);
+    });
+    CHECK(tried == firsts);
+    CHECK_EQ(best.draft.micro_batches.size(), best_of);
   }
+}
+
+TEST(groups_of_flexsp_are_ulysses_where_heads_allow) {
+  const std::vector<Sequence> sequences = make_workload(std::vector<std::int64_t>{5});
+  const CostModel cost{.seconds_per_token = 1.0};
+  const Cluster cluster{4, 0, 30};
+  const auto kind = [&](std::vector<std::string> executable) -> std::string {
+    const PlanOptions options{.executable = std::move(executable), .exclusive = true};
+    const Modes modes(cost, cluster, options);
+    const auto* mode = sequence_parallel_mode({sequences, cluster, cost, options, modes}, 4);
+    return mode == nullptr ? "none" : std::string(name_of(mode->kind));
+  };
+  CHECK_EQ(kind({"whole", "gather", "ring", "ulysses"}), "ulysses");
+  CHECK_EQ(kind({"whole", "gather", "ring"}), "ring");
+  CHECK_EQ(kind({"whole", "gather"}), "gather");
+  CHECK_EQ(kind({"whole"}), "none");
 }
 
 TEST_MAIN()

@@ -7,6 +7,7 @@
 #include "hetsp/base/error.h"
 #include "hetsp/packing/area_bound.h"
 #include "hetsp/packing/item_types.h"
+#include "hetsp/packing/random.h"
 #include "hetsp/packing/search.h"
 
 namespace hetsp::planner {
@@ -51,11 +52,14 @@ bool solve_chunk(const Task& task, const std::vector<Modes::Mode>& used, packing
   std::vector<std::int64_t> lengths;
   for (const int s : rising) lengths.push_back(task.sequences[s].tokens);
   instance.items.clear();
+  packing::Random random(task.options.seed);
   std::size_t begin = 0;
   for (const std::size_t end : bucket_ends(lengths, task.cluster.ranks * task.cluster.tokens_per_rank)) {
     const Sequence& longest_of_bucket = task.sequences[rising[end - 1]];
-    for (; begin < end; ++begin)
+    for (; begin < end; ++begin) {
       instance.items.push_back({longest_of_bucket.tokens, static_cast<double>(longest_of_bucket.visible_pairs)});
+      std::swap(rising[begin], rising[begin + random.below(static_cast<std::int64_t>(end - begin))]);
+    }
   }
   packing::Search search(instance, task.options.seed);
   if (!search.first()) return false;
@@ -116,13 +120,16 @@ std::vector<std::size_t> bucket_ends(const std::vector<std::int64_t>& lengths, s
 
 Draft draft_flexsp(const Task& task) {
   std::vector<Modes::Mode> all, used;
-  const auto whole = task.modes.instance(task.sequences, all);
-  packing::Instance instance = whole;
+  packing::Instance instance = task.modes.instance(task.sequences, all);
   instance.modes.clear();
-  for (std::size_t m = 0; m < all.size(); ++m) {
-    const int degree = all[m].degree;
+  for (const int degree : task.modes.degrees()) {
     const bool wanted = (degree & (degree - 1)) == 0 && (degree > 1 || task.cluster.ranks == 1);
-    if (wanted) instance.modes.push_back(whole.modes[m]), used.push_back(all[m]);
+    const auto* mode = wanted ? sequence_parallel_mode(task, degree) : nullptr;
+    if (mode == nullptr) continue;
+    const double fixed = task.sequences.empty() ? 0.0 : task.sequences.front().fixed_cost;
+    instance.modes.push_back(
+        {degree, task.modes.room(degree), mode->rates.per_pair, mode->rates.per_token, mode->rates.per_sequence + fixed});
+    used.push_back(*mode);
   }
   require(!used.empty(),
           "plan: strategy \"flexsp\" needs groups of a power of two ranks from 2 on, which the executable kinds, "

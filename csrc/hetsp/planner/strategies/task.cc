@@ -1,9 +1,9 @@
 #include "hetsp/planner/strategies/task.h"
 
 #include <algorithm>
-#include <map>
 #include <numeric>
 #include <queue>
+#include <set>
 
 #include "hetsp/base/ceil_div.h"
 #include "hetsp/base/error.h"
@@ -27,16 +27,16 @@ std::int64_t longest(std::span<const Sequence> sequences) {
 std::vector<std::vector<int>> best_fit(std::span<const Sequence> sequences, const std::vector<int>& order,
                                        std::int64_t capacity) {
   std::vector<std::vector<int>> bins;
-  std::multimap<std::int64_t, std::size_t> free;  // tokens left -> bin
+  std::set<std::pair<std::int64_t, std::size_t>> free;  // (tokens left, bin): of equals the first opened
   for (const int s : order) {
     const std::int64_t tokens = sequences[s].tokens;
-    const auto bin = free.lower_bound(tokens);
+    const auto bin = free.lower_bound({tokens, 0});
     std::size_t index = bins.size();
     std::int64_t left = capacity;
     if (bin == free.end()) {
       bins.emplace_back();
     } else {
-      index = bin->second, left = bin->first;
+      left = bin->first, index = bin->second;
       free.erase(bin);
     }
     bins[index].push_back(s);
@@ -46,48 +46,71 @@ std::vector<std::vector<int>> best_fit(std::span<const Sequence> sequences, cons
 }
 
 std::vector<std::vector<int>> cut_into_chunks(std::span<const Sequence> sequences, const std::vector<int>& order, int count) {
-  const auto cut = [&](std::int64_t most) {  // greedy: the fewest runs of at most `most` tokens
-    std::vector<std::vector<int>> chunks;
-    std::int64_t sum = 0;
-    for (const int s : order) {
-      if (chunks.empty() || sum + sequences[s].tokens > most) chunks.emplace_back(), sum = 0;
-      chunks.back().push_back(s);
-      sum += sequences[s].tokens;
-    }
-    return chunks;
+  std::vector<std::int64_t> sums{0};
+  for (const int s : order) sums.push_back(sums.back() + sequences[s].tokens);
+  // The end of the longest run from `begin` on that holds at most `most` tokens.
+  const auto run = [&](std::size_t begin, std::int64_t most) {
+    return static_cast<std::size_t>(std::upper_bound(sums.begin() + begin, sums.end(), sums[begin] + most) - sums.begin()) - 1;
   };
-  std::int64_t low = longest(sequences), high = std::max(low, total_tokens(sequences));
-  while (low < high) {
-    const std::int64_t middle = low + (high - low) / 2;
-    if (static_cast<int>(cut(middle).size()) <= count)
-      high = middle;
-    else
-      low = middle + 1;
+  const auto fits = [&](std::size_t end, std::size_t runs, std::int64_t most) {  // the first `end` sequences in so many runs
+    std::size_t begin = 0;
+    for (; runs > 0 && begin < end; --runs) begin = run(begin, most);
+    return begin >= end;
+  };
+  std::int64_t single = longest(sequences);
+  std::vector<std::vector<int>> chunks;
+  std::size_t end = order.size();
+  for (auto left = std::min<std::size_t>(count, end); left > 0; --left) {
+    std::int64_t low = std::max(single, sums[end] / static_cast<std::int64_t>(left)), high = std::max(low, sums[end]);
+    while (low < high) {
+      const std::int64_t middle = low + (high - low) / 2;
+      if (fits(end, left, middle))
+        high = middle;
+      else
+        low = middle + 1;
+    }
+    std::size_t begin = std::lower_bound(sums.begin(), sums.begin() + end, sums[end] - high) - sums.begin();
+    begin = std::max(begin, left - 1);
+    chunks.emplace_back(order.begin() + begin, order.begin() + end);
+    end = begin;
   }
-  return cut(high);
+  std::reverse(chunks.begin(), chunks.end());
+  return chunks;
 }
 
 Timed best_count(const Task& task,
                  const std::function<bool(const std::vector<int>& chunk, std::vector<DraftGroup>& groups)>& solve) {
   constexpr int kCounts = 5;
   const auto order = by_falling_tokens(task.sequences);
-  const int asked = task.options.micro_batches, least = asked > 0 ? asked : least_micro_batches(task);
-  const int most = most_micro_batches(task);
+  const std::int64_t room = task.cluster.ranks * task.cluster.tokens_per_rank;
+  const auto held = [&](const std::vector<int>& chunk) {
+    std::int64_t tokens = 0;
+    for (const int s : chunk) tokens += task.sequences[s].tokens;
+    return tokens <= room;
+  };
+  const int asked = task.options.micro_batches, most = most_micro_batches(task);
   Timed best;
   int tried = 0;
-  for (int count = least; count <= most && tried < kCounts; ++count) {
+  for (int count = asked > 0 ? asked : least_micro_batches(task); count <= most; ++count) {
+    const auto chunks = cut_into_chunks(task.sequences, order, count);
+    if (tried == 0 && !std::all_of(chunks.begin(), chunks.end(), held)) continue;
     Timed made{{}, 0.0};
     bool fits = true;
-    for (const auto& chunk : cut_into_chunks(task.sequences, order, count)) {
+    for (const auto& chunk : chunks) {
       auto& groups = made.draft.micro_batches.emplace_back();
       fits = solve(chunk, groups);
       if (!fits) break;
       made.seconds += slowest_seconds(task, groups) + task.cost.micro_batch_seconds;
     }
-    tried += fits || tried > 0;  // counted from the first that fits
     if (fits && made.seconds < best.seconds) best = std::move(made);
+    if (++tried >= kCounts && !best.draft.micro_batches.empty()) break;
   }
   return best;
+}
+
+const Modes::Mode* sequence_parallel_mode(const Task& task, int degree) {
+  constexpr Kind kKinds[] = {Kind::ulysses, Kind::ring, Kind::gather};
+  return task.modes.first_of(kKinds, degree);
 }
 
 bool balance_groups(const Task& task, const Modes::Mode& mode, const std::vector<int>& which, int groups,

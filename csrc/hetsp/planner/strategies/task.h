@@ -32,8 +32,10 @@ struct Task {
 [[nodiscard]] std::vector<std::vector<int>> best_fit(std::span<const Sequence> sequences, const std::vector<int>& order,
                                                      std::int64_t capacity);
 
-// FlexSP's blaster (arXiv 2412.01523, section 4.3): `order` cut into at most `count` runs of neighbours such that the largest
-// sum of tokens is least. Bisection on that sum finds what its dynamic programme finds.
+// FlexSP's blaster (arXiv 2412.01523, section 4.3; chunk_globalbatch of its release): `order` cut into `count` runs of
+// neighbours, or single sequences where there are fewer, such that the largest sum of tokens is least; then the last run is as
+// long as that allows, and what is left before it is cut so in turn. Bisection on the sum finds what its dynamic programme
+// finds.
 [[nodiscard]] std::vector<std::vector<int>> cut_into_chunks(std::span<const Sequence> sequences, const std::vector<int>& order,
                                                             int count);
 
@@ -42,10 +44,15 @@ struct Timed {
   double seconds = std::numeric_limits<double>::infinity();  // sum of the slowest groups, and micro_batch_seconds each
 };
 
-// FlexSP's trials: for five counts of micro-batches from the fewest that work (or the one that the options ask for), the chunks
-// of neighbours by length, each made into groups by `solve(chunk, groups)`, which may fail. The least sum of seconds.
+// FlexSP's trials: for five counts of micro-batches from the fewest whose chunks memory holds (or the one that the options ask
+// for), the chunks of neighbours by length, each made into groups by `solve(chunk, groups)`, which may fail. The least sum of
+// seconds; where none of the five works, the next count that does.
 [[nodiscard]] Timed best_count(
     const Task& task, const std::function<bool(const std::vector<int>& chunk, std::vector<DraftGroup>& groups)>& solve);
+
+// What FlexSP's groups of that degree are: Ulysses (arXiv 2309.14509), whose all-to-all is all that its cost model knows. Where
+// kinds or heads exclude it, a ring, or keys and values gathered; none where those are excluded, too.
+[[nodiscard]] const Modes::Mode* sequence_parallel_mode(const Task& task, int degree);
 
 // Longest first onto the least loaded of `groups` groups of that mode that has room. False if one finds none.
 [[nodiscard]] bool balance_groups(const Task& task, const Modes::Mode& mode, const std::vector<int>& which, int groups,
