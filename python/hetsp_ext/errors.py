@@ -1,6 +1,17 @@
 """Every failure that a caller can act on, as a type. Messages name the offending value and what was allowed."""
 
-__all__ = ["HetspError", "InvalidArgument", "PeerLost", "PlanInfeasible", "PlanMismatch"]
+__all__ = [
+    "CheckpointBusy",
+    "CheckpointCorrupt",
+    "CheckpointError",
+    "CheckpointMutated",
+    "CheckpointWriteError",
+    "HetspError",
+    "InvalidArgument",
+    "PeerLost",
+    "PlanInfeasible",
+    "PlanMismatch",
+]
 
 
 class HetspError(Exception):
@@ -21,3 +32,23 @@ class PlanMismatch(HetspError, RuntimeError):
 
 class PeerLost(HetspError, RuntimeError):
     """A rank of the group died or left; the message names it."""
+
+
+class CheckpointError(HetspError, RuntimeError):
+    """A save that failed; the checkpoints committed before it are as they were, and training may go on."""
+
+
+class CheckpointWriteError(CheckpointError, OSError):
+    """The file system refused a save; `errno` and `filename` say what and where."""
+
+
+class CheckpointMutated(CheckpointError):
+    """State changed in place while it was being captured; the message names the tensors, and the checkpoint is not kept."""
+
+
+class CheckpointCorrupt(HetspError, RuntimeError):
+    """A checkpoint's files are not what was committed; the message names the file, the tensor and the bytes."""
+
+
+class CheckpointBusy(HetspError, RuntimeError):
+    """Another process writes to the checkpoint directory; the message names the directory."""
