@@ -18,11 +18,14 @@ ROOMS = {
     "simulator": ("base", "planner"),
     # The coverage proof of a schedule runs on the very segments that the kernels take, so that type alone is shared.
     "sequence_parallel": ("base", "planner", "attention/segment.h"),
+    # Memory on the way to a disk or a device, and copies into it: for checkpoints, and for offload later.
+    "staging": ("base",),
     # Writes and reads byte spans: it knows no tensors, models or plans.
-    "checkpoint": ("base",),
+    "checkpoint": ("base", "staging"),
 }
 # Headers of the system and of optional libraries that one room alone may include: file access has one door.
 ROOM_HEADERS = {
+    "staging": ("<sys/mman.h>",),
     "checkpoint": ("<dirent.h>", "<fcntl.h>", "<sys/file.h>", "<sys/stat.h>", "<xxhash.h>"),
 }
 # The edges, where torch (its stable ABI only) and Python live: rooms or headers of the core, folders of foreign headers.

@@ -41,6 +41,7 @@ TESTED_ELSEWHERE = {
     "csrc/hetsp/planner/strategies.cc": PLANNER,
     "csrc/hetsp/planner/strategies/megatron.cc": EXCLUSIVE,
     "csrc/hetsp/planner/strategies/zeppelin.cc": EXCLUSIVE,
+    "csrc/hetsp/staging/stream_lines.cc": "tests/cpp/staging/stream_copy_test.cc",
     "csrc/hetsp/simulator/task_graph.cc": "tests/cpp/simulator/event_loop_test.cc",
 }
 # Sources that implement part of another header: one strategy each.
