@@ -31,7 +31,10 @@ ROOM_HEADERS = {
 # The edges, where torch (its stable ABI only) and Python live: rooms or headers of the core, folders of foreign headers.
 EDGES = {
     "torch_ops": (("base", "device", "attention"), ("torch/csrc/stable/", "torch/headeronly/")),
-    "bindings": (("base", "lp", "planner", "sequence_parallel", "simulator", "attention/segment.h"), ("nanobind/",)),
+    "bindings": (
+        ("base", "checkpoint", "lp", "planner", "sequence_parallel", "simulator", "attention/segment.h"),
+        ("nanobind/",),
+    ),
 }
 # ".h" headers that belong to the compiler or the system, not to a foreign library.
 SYSTEM = {"<immintrin.h>", "<cpuid.h>", "<pthread.h>", "<sched.h>", "<unistd.h>"}

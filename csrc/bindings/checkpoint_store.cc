@@ -1,0 +1,134 @@
+// hetsp_ext._core: a directory of checkpoints, its commit protocol, and sealed texts. All calls release the GIL: they wait for
+// disks.
+#include <nanobind/stl/function.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <optional>
+#include <string>
+
+#include "bindings/register.h"
+#include "hetsp/checkpoint/checksum.h"
+#include "hetsp/checkpoint/directory.h"
+#include "hetsp/checkpoint/file_system.h"
+#include "hetsp/checkpoint/seal.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace hetsp::bindings {
+
+namespace {
+
+using namespace checkpoint;
+using Released = nb::call_guard<nb::gil_scoped_release>;
+
+FileSystem& disk() {
+  static PosixFileSystem files;
+  return files;
+}
+
+Checksum checksum_from(const std::string& name) { return name == "auto" ? best_checksum() : checksum_of(name); }
+
+std::string_view view(const nb::bytes& bytes) { return {bytes.c_str(), bytes.size()}; }
+nb::bytes to_bytes(const std::string& text) { return nb::bytes(text.data(), text.size()); }
+
+class PythonDirectory {
+ public:
+  explicit PythonDirectory(const std::string& path) : directory(disk(), path) {}
+  Directory directory;
+};
+
+}  // namespace
+
+void register_checkpoint_store(nb::module_& m) {
+  nb::class_<PythonDirectory>(
+      m, "CheckpointDirectory",
+      "A directory of checkpoints; made with its parents. publish, prune and clean take the lock for their own time\n"
+      "where lock() has not, and raise CheckpointBusy where another process holds it.")
+      .def(nb::init<const std::string&>(), "path"_a, Released())
+      .def_prop_ro("path", [](const PythonDirectory& d) { return d.directory.path(); })
+      .def(
+          "lock", [](PythonDirectory& d, bool wait) { return d.directory.lock(wait); }, "wait"_a = false, Released(),
+          "False where another process holds the directory")
+      .def(
+          "unlock", [](PythonDirectory& d) { d.directory.unlock(); }, Released())
+      .def_prop_ro("locked", [](const PythonDirectory& d) { return d.directory.locked(); })
+      .def(
+          "begin", [](PythonDirectory& d, const std::string& uid) { return d.directory.begin(uid); }, "uid"_a, Released(),
+          "path of .part-<uid>, made where it is not there")
+      .def(
+          "write",
+          [](PythonDirectory& d, const std::string& uid, const std::string& name, const nb::bytes& data) {
+            const std::string_view bytes = view(data);
+            const nb::gil_scoped_release release;
+            d.directory.write(uid, name, bytes);
+          },
+          "uid"_a, "name"_a, "data"_a, "a small file in .part-<uid>, synced; it appears whole, and once")
+      .def(
+          "publish",
+          [](PythonDirectory& d, const std::string& uid, const std::string& name, const nb::bytes& manifest,
+             const nb::object& on_phase, const std::string& checksum, bool replace, bool latest) -> std::optional<std::string> {
+            const PublishOptions options{checksum_from(checksum), replace, latest};
+            Directory::OnPhase callback;
+            if (!on_phase.is_none())
+              callback = [&](const char* phase) {
+                const nb::gil_scoped_acquire acquire;
+                on_phase(phase);
+              };
+            const std::string_view text = view(manifest);
+            const nb::gil_scoped_release release;
+            std::string behind = d.directory.publish(uid, name, text, options, callback);
+            if (behind.empty()) return std::nullopt;
+            return behind;
+          },
+          "uid"_a, "name"_a, "manifest"_a, "on_phase"_a = nb::none(), "checksum"_a = "auto", "replace"_a = false,
+          "latest"_a = true,
+          "Seals the manifest and commits .part-<uid> as `name`; vote-* files are removed first. on_phase is called with\n"
+          "\"manifest\", \"synced\", \"renamed\", \"committed\", \"latest\". An exception before \"committed\" means that\n"
+          "nothing is committed; afterwards none comes: why `latest` stayed behind is returned, None where it did not.\n"
+          "replace=True exchanges a committed checkpoint of that name.")
+      .def(
+          "discard", [](PythonDirectory& d, const std::string& uid) { d.directory.discard(uid); }, "uid"_a, Released(),
+          "removes .part-<uid>")
+      .def(
+          "prune", [](PythonDirectory& d, const std::vector<std::string>& names) { return d.directory.prune(names); },
+          "names"_a, Released(), "removes committed checkpoints and returns which; never what `latest` names or published last")
+      .def(
+          "clean", [](PythonDirectory& d) { return d.directory.clean(); }, Released(),
+          "removes what died in progress and returns the names")
+      .def(
+          "names", [](const PythonDirectory& d) { return d.directory.names(); }, Released(), "step-*: committed, sorted")
+      .def(
+          "latest", [](const PythonDirectory& d) { return d.directory.latest(); }, Released(),
+          "the committed name that the hint gives, or None")
+      .def(
+          "find", [](const PythonDirectory& d, const std::string& name) { return d.directory.find(name); }, "name"_a,
+          Released(), "path of a committed checkpoint, also where the crash of a replacing save left it as .old-<name>")
+      .def("__repr__", [](const PythonDirectory& d) {
+        return "<hetsp_ext.CheckpointDirectory " + d.directory.path() + (d.directory.locked() ? ", locked>" : ">");
+      });
+
+  m.def(
+      "seal",
+      [](const nb::bytes& text, const std::string& checksum) { return to_bytes(seal(view(text), checksum_from(checksum))); },
+      "text"_a, "checksum"_a = "auto", "the text with a last line that holds the checksum of all before it");
+  m.def(
+      "read_sealed",
+      [](const std::string& path, const std::optional<std::string>& checksum) {
+        std::optional<Checksum> expected;
+        if (checksum) expected = checksum_from(*checksum);
+        std::string text;
+        {
+          const nb::gil_scoped_release release;
+          text = read_sealed(disk(), path, expected);
+        }
+        return to_bytes(text);
+      },
+      "path"_a, "checksum"_a = nb::none(),
+      "The text of a sealed file. Raises CheckpointCorrupt with the path and what is wrong, an OSError where it cannot be "
+      "read.");
+}
+
+}  // namespace hetsp::bindings
