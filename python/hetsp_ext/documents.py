@@ -9,10 +9,10 @@ import os
 import random
 import sysconfig
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -102,9 +102,7 @@ class FolderSource:
         self.documents = self._first_document[-1]
         self.tokens = sum(self._sizes)
         self.files_cut = sum(count > 1 for count in pieces)
-        self._stream = self._shuffled()
-        self._waiting: list[int] = []  # drawn from the stream, not yet in a batch
-        self._batches: list[list[int]] = []
+        self.start_at({"step": 0, "drawn": 0, "waiting": []})
 
     def _scan(self, pattern: str) -> None:
         if not self.folder.is_dir():
@@ -127,13 +125,40 @@ class FolderSource:
                 f"data folder {str(self.folder)!r} holds no text: {len(paths)} files match {pattern!r}, all empty or binary"
             )
 
-    def _shuffled(self) -> Iterator[int]:
-        epoch = 0
+    def position(self, step: int) -> dict[str, Any]:
+        """Where the documents of `step` begin, for `start_at`: plain values, as few after many steps as after none."""
+        self._batch(step)
+        drawn, waiting = self._begins[step - self._first_step]
+        return {"step": step, "drawn": drawn, "waiting": list(waiting)}
+
+    def start_at(self, position: Mapping[str, Any]) -> None:
+        """Goes on from a `position` of a source with the same fingerprint, without dealing the steps before it.
+
+        Earlier steps can still be asked for; they are then dealt from the first.
+
+        Raises:
+            InvalidArgument: no position of this source.
+        """
+        step: Any = position.get("step")
+        drawn: Any = position.get("drawn")
+        waiting: Any = position.get("waiting")
+        if not all(type(count) is int and count >= 0 for count in (step, drawn)):
+            raise InvalidArgument(f"position has step {step!r}, drawn {drawn!r}; both must be integers of at least 0")
+        if not isinstance(waiting, list) or not all(type(item) is int and 0 <= item < self.documents for item in waiting):
+            raise InvalidArgument(f"position waits for {waiting!r}, must be a list of documents below {self.documents}")
+        self._first_step: int = step
+        self._drawn: int = drawn  # from the stream, since the first epoch
+        self._waiting: list[int] = list(waiting)  # drawn from the stream, not yet in a batch
+        self._stream = self._shuffled(*divmod(drawn, self.documents))
+        self._batches: list[list[int]] = []  # of _first_step and later
+        self._begins: list[tuple[int, list[int]]] = []  # (drawn, waiting) before each of _batches
+
+    def _shuffled(self, epoch: int, skipped: int) -> Iterator[int]:
         while True:
             order = list(range(self.documents))
             random.Random(f"{self.seed}/{epoch}").shuffle(order)
-            yield from order
-            epoch += 1
+            yield from order[skipped:]
+            epoch, skipped = epoch + 1, 0
 
     def _document(self, document: int) -> tuple[int, int, int]:
         """(file, its first byte, tokens) of a document."""
@@ -141,13 +166,17 @@ class FolderSource:
         begin = (document - self._first_document[file]) * self.max_length
         return file, begin, min(self.max_length, self._sizes[file] - begin)
 
+    def _draw(self) -> int:
+        self._drawn += 1
+        return next(self._stream)
+
     def _next_batch(self) -> list[int]:
         batch: list[int] = []
         room = self.batch_tokens
         misfits: list[int] = []
         waiting, self._waiting = self._waiting, []
         while room > 0 and len(misfits) < MISFITS_PER_BATCH:
-            document = waiting.pop(0) if waiting else next(self._stream)
+            document = waiting.pop(0) if waiting else self._draw()
             tokens = self._document(document)[2]
             if tokens <= room:
                 batch.append(document)
@@ -160,9 +189,12 @@ class FolderSource:
     def _batch(self, step: int) -> list[int]:
         if step < 0:
             raise InvalidArgument(f"step is {step}; steps are counted from 0")
-        while len(self._batches) <= step:
+        if step < self._first_step:
+            self.start_at({"step": 0, "drawn": 0, "waiting": []})
+        while len(self._batches) <= step - self._first_step:
+            self._begins.append((self._drawn, list(self._waiting)))
             self._batches.append(self._next_batch())
-        return self._batches[step]
+        return self._batches[step - self._first_step]
 
     def lengths(self, step: int) -> list[int]:
         return [self._document(document)[2] for document in self._batch(step)]

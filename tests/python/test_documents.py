@@ -1,5 +1,7 @@
 """Documents: cut and counted, dealt alike on every rank, read by ranges."""
 
+import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -49,6 +51,37 @@ def test_every_byte_is_dealt_once_an_epoch(folder: Path) -> None:
     assert epochs > 10
     assert set(dealt) == set(expected)
     assert all(abs(dealt[document] / expected[document] - epochs) <= 3 for document in expected)
+
+
+@pytest.mark.parametrize("step", [0, 1, 7, 40, 173])
+def test_a_position_goes_on_where_another_source_stopped(folder: Path, step: int) -> None:
+    whole = FolderSource(folder, max_length=64, batch_tokens=100, seed=3)
+    expected = [whole._batch(each) for each in range(step + 30)]
+    position = json.loads(json.dumps(whole.position(step)))
+    assert len(position["waiting"]) <= 8, "a position does not grow with the steps"
+    resumed = FolderSource(folder, max_length=64, batch_tokens=100, seed=3)
+    resumed.start_at(position)
+    assert [resumed._batch(each) for each in range(step, step + 30)] == expected[step:]
+    assert resumed.position(step + 30) == whole.position(step + 30)
+    assert resumed._batch(0) == expected[0], "earlier steps are dealt again"
+    assert resumed._batch(step + 3) == expected[step + 3]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"step": -1}, "position has step -1"),
+        ({"drawn": 2.0}, "drawn 2.0"),
+        ({"waiting": [22]}, "must be a list of documents below 22"),
+        ({"waiting": None}, "waits for None"),
+    ],
+)
+def test_what_is_no_position_is_refused(folder: Path, change: dict[str, object], message: str) -> None:
+    source = FolderSource(folder, max_length=64, batch_tokens=100)
+    before = source._batch(5)
+    with pytest.raises(InvalidArgument, match=re.escape(message)):
+        source.start_at({"step": 1, "drawn": 5, "waiting": []} | change)
+    assert source._batch(5) == before
 
 
 def test_batches_are_full_and_within_the_limit(folder: Path) -> None:
