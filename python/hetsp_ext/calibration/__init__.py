@@ -3,7 +3,7 @@
 See docs/calibrate.md. The measuring itself is train/calibrate.py.
 """
 
-from .cost_file import read_cost_model, write_cost_model
+from .cost_file import cost_of_record, cost_record, read_cost_model, write_cost_model
 from .fit import Fit, Point, fit
 from .measured import PARTS, RANK_PARTS, MeasuredCost, Setting
 from .measurement import Measurement, fit_parts, measured_cost
@@ -16,6 +16,8 @@ __all__ = [
     "Measurement",
     "Point",
     "Setting",
+    "cost_of_record",
+    "cost_record",
     "fit",
     "fit_parts",
     "measured_cost",

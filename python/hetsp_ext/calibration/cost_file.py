@@ -10,17 +10,17 @@ from typing import Any
 from ..errors import InvalidArgument
 from .measured import PARTS, MeasuredCost, Setting
 
-__all__ = ["FORMAT", "VERSION", "read_cost_model", "write_cost_model"]
+__all__ = ["FORMAT", "VERSION", "cost_of_record", "cost_record", "read_cost_model", "write_cost_model"]
 
 FORMAT = "hetsp cost model"
 VERSION = 1
 MODEL_FIELDS = ("layers", "hidden", "intermediate", "heads", "kv_heads", "head_dim", "vocabulary")
 
 
-def write_cost_model(path: "str | os.PathLike[str]", cost: MeasuredCost) -> None:
-    """Raises InvalidArgument where the place cannot be written."""
+def cost_record(cost: MeasuredCost) -> dict[str, Any]:
+    """A cost model as plain JSON: what the file holds."""
     setting = cost.setting
-    data = {
+    return {
         "format": FORMAT,
         "version": VERSION,
         "setting": {
@@ -33,8 +33,12 @@ def write_cost_model(path: "str | os.PathLike[str]", cost: MeasuredCost) -> None
         "parts": {part: dict(seconds) for part, seconds in cost.parts.items()},
         **cost.record,
     }
+
+
+def write_cost_model(path: "str | os.PathLike[str]", cost: MeasuredCost) -> None:
+    """Raises InvalidArgument where the place cannot be written."""
     try:
-        Path(path).write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        Path(path).write_text(json.dumps(cost_record(cost), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise InvalidArgument(f"cost model: {path} cannot be written: {error.strerror}") from None
 
@@ -46,12 +50,13 @@ def read_cost_model(path: "str | os.PathLike[str]") -> MeasuredCost:
     except (OSError, ValueError) as error:
         raise InvalidArgument(f"cost model: {path} cannot be read as JSON: {error}") from None
     try:
-        return _measured_cost(data)
+        return cost_of_record(data)
     except InvalidArgument as error:
         raise InvalidArgument(f"cost model: {path}: {error}") from None
 
 
-def _measured_cost(data: Any) -> MeasuredCost:
+def cost_of_record(data: Any) -> MeasuredCost:
+    """The cost model of a `cost_record`. Raises InvalidArgument naming the field that is wrong."""
     data = dict(_object(data, "the file"))
     found = data.pop("format", None)
     if found != FORMAT:

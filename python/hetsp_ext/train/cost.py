@@ -15,11 +15,13 @@ import hetsp_ext
 from ..calibration import Setting
 from .ranks import threads_per_rank
 
-__all__ = ["cluster_of", "cost_model_of", "setting_of"]
+__all__ = ["Rates", "cluster_of", "cost_model_of", "rates_of", "setting_of"]
 
 
 @dataclass(frozen=True)
 class Rates:
+    """How fast a rank computes and sends."""
+
     attention_flops: float  # FLOP/s, forward + backward, exact causal work
     linear_flops: float  # FLOP/s in the linear modules
     link_bytes: float  # bytes/s between two ranks
@@ -32,9 +34,16 @@ CPU = Rates(attention_flops=14e9, linear_flops=20e9, link_bytes=0.5e9, hop_secon
 GPU = Rates(attention_flops=300e12, linear_flops=400e12, link_bytes=200e9, hop_seconds=2e-5)
 
 
-def cost_model_of(config: LlamaConfig, dtype: torch.dtype, device: torch.device) -> hetsp_ext.CostModel:
-    """Seconds of forward and backward on this kind of device, for computation in `dtype`."""
-    rates = GPU if device.type == "cuda" else CPU
+def rates_of(device: torch.device) -> Rates:
+    """What is assumed of this kind of device."""
+    return GPU if device.type == "cuda" else CPU
+
+
+def cost_model_of(
+    config: LlamaConfig, dtype: torch.dtype, device: torch.device, rates: Rates | None = None
+) -> hetsp_ext.CostModel:
+    """Seconds of forward and backward on this kind of device, for computation in `dtype`; `rates` instead of rates_of."""
+    rates = rates or rates_of(device)
     shape = hetsp_ext.ModelShape(**sizes_of(config), bytes=dtype.itemsize, gradient_bytes=max(dtype.itemsize, 4))
     return hetsp_ext.cost_model_from_model(
         shape, rates.attention_flops, rates.linear_flops, rates.link_bytes, rates.hop_seconds

@@ -81,14 +81,13 @@ class Job:
         self.introduce()
         self.report.progress(self.options.steps * (1 if self.options.plan == STATIC else 2))
         trainer = self.trainer()
-        results = {self.options.plan: self.train(trainer, self.options.plan)}
-        self.write_timeline(results[self.options.plan][-1])
+        self.write_timeline(self.train(trainer, self.options.plan))
         if self.ranks.rank == 0:
             trainer.model.save_pretrained(self.folder / "model")
         if self.options.plan != STATIC:
             # The same batches from the same initial weights: the losses of both plans must agree, and the times may differ.
-            results[STATIC] = self.train(self.trainer(), STATIC)
-        self.conclude(results)
+            self.train(self.trainer(), STATIC)
+        self.conclude()
         return self.verification
 
     def trainer(self) -> Trainer:
@@ -96,7 +95,8 @@ class Job:
         autocast = torch.bfloat16 if self.options.dtype == "bfloat16" else None
         return Trainer(model, self.source, self.ranks, self.options.learning_rate, autocast)
 
-    def train(self, trainer: Trainer, strategy: str) -> list[StepResult]:
+    def train(self, trainer: Trainer, strategy: str) -> StepResult:
+        """All steps under one plan; returns the last."""
         memory = self.options.memory_tokens or self.options.batch_tokens
         cluster = cluster_of(self.ranks.size, memory)
         compute = torch.bfloat16 if self.options.dtype == "bfloat16" else self.dtype
@@ -106,7 +106,6 @@ class Job:
             else Planner(cluster, self.measured.cost_model, strategy, self.measured.seconds_per("sequences"))
         )
         chosen = strategy == self.options.plan
-        results = []
         for step in range(self.options.steps):
             check = (
                 partial(self.verify, trainer.model)
@@ -117,8 +116,7 @@ class Job:
             result = trainer.run(step, planner, trace=trace, before_update=check)
             self.prediction.fit(result)
             self.report.step(step_record(result, strategy, self.prediction))
-            results.append(result)
-        return results
+        return result
 
     def verify(self, model: LlamaForCausalLM, result: StepResult) -> None:
         reference = build_model(self.config, self.dtype, self.options.seed, attention="sdpa", device=self.ranks.device)
@@ -202,8 +200,12 @@ class Job:
         except ImportError as error:
             logger.warning("no timeline.svg: matplotlib is absent (%s); timeline.json has the same events", error)
 
-    def conclude(self, results: dict[str, list[StepResult]]) -> None:
-        rows = [summary_record(strategy, steps, self.prediction) for strategy, steps in results.items()]
+    def conclude(self) -> None:
+        if not self.report.speaks:
+            return
+        rows = [
+            summary_record(strategy, self.report.steps(strategy)) for strategy in dict.fromkeys((self.options.plan, STATIC))
+        ]
         self.report.done_with_bar()
         self.report.say("\nthe same batches from the same initial weights")
         self.report.say(summary_table(rows))

@@ -4,6 +4,7 @@ import json
 import os
 import statistics
 import sys
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -50,19 +51,22 @@ def verify_record(verification: Verification) -> dict[str, Any]:
     }
 
 
-def summary_record(strategy: str, results: Sequence[StepResult], prediction: Prediction) -> dict[str, Any]:
-    """Medians over the steps; the loss is the last step's."""
-    seconds = statistics.median(result.seconds for result in results)
+def summary_record(strategy: str, steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Medians over the records of the steps; the loss is the last step's."""
+
+    def median(name: str) -> float:
+        return statistics.median(step[name] for step in steps)
+
     return {
         "summary": strategy,
-        "steps": len(results),
-        "median_seconds": seconds,
-        "tokens_per_second": sum(result.tokens for result in results) / sum(result.seconds for result in results),
-        "busy_least": statistics.median(min(result.busy) for result in results),
-        "busy_most": statistics.median(max(result.busy) for result in results),
-        "predicted_seconds": statistics.median(prediction.seconds(result.plan) for result in results),
-        "measured_seconds": statistics.median(result.measured for result in results),
-        "loss": results[-1].loss,
+        "steps": len(steps),
+        "median_seconds": median("seconds"),
+        "tokens_per_second": sum(step["tokens"] for step in steps) / sum(step["seconds"] for step in steps),
+        "busy_least": median("busy_least"),
+        "busy_most": median("busy_most"),
+        "predicted_seconds": median("predicted_seconds"),
+        "measured_seconds": median("measured_seconds"),
+        "loss": steps[-1]["loss"],
     }
 
 
@@ -108,6 +112,9 @@ class Report:
         self.speaks = rank == 0
         self.as_json = as_json
         self.records: list[dict[str, Any]] = []
+        self._packer = zlib.compressobj()
+        self._packed: list[bytes] = []
+        self._packed_records = 0
         self._metrics: TextIO | None = None
         self._bar: Any = None
         self._out: TextIO = sys.stdout
@@ -116,11 +123,30 @@ class Report:
             self._out = os.fdopen(os.dup(1), "w", buffering=1)
             os.dup2(2, 1)
 
+    def steps(self, strategy: str) -> list[dict[str, Any]]:
+        """The records of the steps under this plan, of earlier processes of the run too."""
+        return [record for record in self.records if "step" in record and record["plan"] == strategy]
+
+    def packed(self) -> bytes:
+        """All records so far, compressed, for `go_on_from`. What was packed before is not packed again."""
+        for record in self.records[self._packed_records :]:
+            line = (json.dumps(record) + "\n").encode()
+            self._packed.append(self._packer.compress(line) + self._packer.flush(zlib.Z_SYNC_FLUSH))
+        self._packed_records = len(self.records)
+        return b"".join(self._packed)
+
+    def go_on_from(self, packed: bytes) -> None:
+        """Takes the records of an earlier process of this run; call it before any other record."""
+        self.records = [json.loads(line) for line in zlib.decompressobj().decompress(packed).splitlines()]
+
     def keep_in(self, folder: Path) -> None:
         """Records are also written to metrics.jsonl in this folder, those so far included."""
         if self.speaks:
-            self._metrics = (folder / "metrics.jsonl").open("w", buffering=1)
+            # In place of an older file at one stroke: who reads it meets the one or the other.
+            file, written = folder / "metrics.jsonl", folder / "metrics.jsonl.part"
+            self._metrics = written.open("w", buffering=1)
             self._metrics.writelines(json.dumps(record) + "\n" for record in self.records)
+            os.replace(written, file)
 
     def record(self, record: dict[str, Any], line: str = "") -> None:
         """One record; people see `line` instead, if there is one."""

@@ -41,12 +41,14 @@ class Planner:
     cost_model: Any
     strategy: str
     sequence_seconds: float = 0.0  # that each document costs whatever its length
+    seed: int = 0  # of the search
 
     def plan(self, lengths: list[int], rank: int) -> Any:
         if rank != 0:
             return hetsp_ext.agree(None)
         sequences = [hetsp_ext.Sequence(length, fixed_cost=self.sequence_seconds) for length in lengths]
-        return hetsp_ext.agree(hetsp_ext.plan(sequences, self.cluster, self.cost_model, strategy=self.strategy))
+        made = hetsp_ext.plan(sequences, self.cluster, self.cost_model, strategy=self.strategy, seed=self.seed)
+        return hetsp_ext.agree(made)
 
 
 @dataclass(frozen=True)
