@@ -1,18 +1,27 @@
-// hetsp_ext._core: a directory of checkpoints, its commit protocol, and sealed texts. All calls release the GIL: they wait for
-// disks.
+// hetsp_ext._core: a directory of checkpoints and its commit protocol, sealed texts, verified reads. All calls release the GIL:
+// they wait for disks.
 #include <nanobind/stl/function.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
 
 #include "bindings/register.h"
+#include "hetsp/base/error.h"
 #include "hetsp/checkpoint/checksum.h"
 #include "hetsp/checkpoint/directory.h"
 #include "hetsp/checkpoint/file_system.h"
 #include "hetsp/checkpoint/seal.h"
+#include "hetsp/checkpoint/verified_read.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -40,9 +49,96 @@ class PythonDirectory {
   Directory directory;
 };
 
+using ExtentTuple = std::tuple<std::int64_t, std::int64_t, std::string>;  // begin, end, hash
+using PieceTuple = std::tuple<std::int32_t, std::int64_t, std::int64_t, std::uintptr_t>;  // file, offset, bytes, address
+using FaultTuple = std::tuple<std::int32_t, std::int64_t, std::int64_t, std::string>;  // file, begin, end, what
+
+FileSpec spec_of(std::string path, std::int64_t size, std::string header_hash, std::vector<ExtentTuple> extents) {
+  FileSpec spec{std::move(path), size, std::move(header_hash), {}};
+  spec.extents.reserve(extents.size());
+  for (auto& [begin, end, hash] : extents) spec.extents.push_back({begin, end, std::move(hash)});
+  return spec;
+}
+
+std::vector<FaultTuple> tuples(const std::vector<Fault>& faults) {
+  std::vector<FaultTuple> list;
+  for (const Fault& fault : faults) list.emplace_back(fault.file, fault.begin, fault.end, fault.what);
+  return list;
+}
+
+void register_verified_read(nb::module_& m) {
+  nb::class_<FileSpec>(m, "FileSpec",
+                       "A file as its manifest describes it: a header up to the first extent, then extents\n"
+                       "(begin, end, hash) without a gap to the end. An empty header_hash: the header is not looked at.")
+      .def(
+          "__init__",
+          [](FileSpec* self, std::string path, std::int64_t size, std::string header_hash, std::vector<ExtentTuple> extents) {
+            new (self) FileSpec(spec_of(std::move(path), size, std::move(header_hash), std::move(extents)));
+          },
+          "path"_a, "size"_a, "header_hash"_a, "extents"_a)
+      .def_ro("path", &FileSpec::path)
+      .def_ro("size", &FileSpec::size)
+      .def_ro("header_hash", &FileSpec::header_hash)
+      .def_prop_ro("extents", [](const FileSpec& spec) {
+        std::vector<ExtentTuple> list;
+        for (const Extent& extent : spec.extents) list.emplace_back(extent.begin, extent.end, extent.hash);
+        return list;
+      });
+  nb::class_<Restoration>(m, "Restoration", "What verified_read did.")
+      .def_prop_ro(
+          "faults", [](const Restoration& r) { return tuples(r.faults); },
+          "[(index of the file, begin, end, what), ...]; empty: every piece has arrived")
+      .def("rollback", &Restoration::rollback, Released(), "puts the old bytes back; the destinations must still live")
+      .def("forget", &Restoration::forget, Released(), "frees the old bytes")
+      .def_ro("bytes", &Restoration::bytes, "of the pieces")
+      .def_ro("seconds", &Restoration::seconds)
+      .def_ro("undo", &Restoration::undo, "\"kept\", \"checked first\" (too little memory to keep old bytes) or \"none\"")
+      .def_ro("refusal", &Restoration::refusal, "why files were read through the page cache; empty where they were not")
+      .def("__repr__", [](const Restoration& r) {
+        return concat("<hetsp_ext.Restoration of ", r.bytes, " bytes in ", r.seconds, " s: ", r.faults.size(), " faults, undo ",
+                      r.undo, ">");
+      });
+  m.def(
+      "verified_read",
+      [](const std::vector<FileSpec>& files, const std::vector<PieceTuple>& pieces, std::int64_t ring_bytes,
+         const std::string& checksum, bool undo, const std::optional<std::int64_t>& free_memory) {
+        const nb::gil_scoped_release release;
+        std::vector<Piece> list;
+        list.reserve(pieces.size());
+        for (const auto& [file, offset, bytes, address] : pieces)
+          list.push_back({file, offset, bytes,
+                          reinterpret_cast<std::byte*>(address)});  // NOLINT(performance-no-int-to-ptr): torch's data_ptr()
+        return verified_read(disk(), files, list, {ring_bytes, checksum_from(checksum), undo, true, free_memory});
+      },
+      "files"_a, "pieces"_a, "ring_bytes"_a = ReadOptions().ring_bytes, "checksum"_a = "auto", "undo"_a = false,
+      "free_memory"_a = nb::none(),
+      "Reads pieces (file index, file offset, bytes, destination address) of the files; every touched extent is verified\n"
+      "before a byte of it arrives. With undo the old bytes are kept for rollback() or, where they would take more than\n"
+      "free_memory (None: what the system has), everything is checked before anything is copied.");
+  m.def(
+      "verify_file",
+      [](std::string path, std::int64_t size, std::string header_hash, std::vector<ExtentTuple> extents,
+         const std::string& checksum, std::int64_t ring_bytes) {
+        const nb::gil_scoped_release release;
+        const FileSpec spec = spec_of(std::move(path), size, std::move(header_hash), std::move(extents));
+        return tuples(verify_files(disk(), {spec}, {.ring_bytes = ring_bytes, .checksum = checksum_from(checksum)}));
+      },
+      "path"_a, "size"_a, "header_hash"_a, "extents"_a, "checksum"_a = "auto", "ring_bytes"_a = ReadOptions().ring_bytes,
+      "Faults of a whole file, as in Restoration.faults.");
+  m.def(
+      "verify_files",
+      [](const std::vector<FileSpec>& files, const std::string& checksum, std::int64_t ring_bytes) {
+        const nb::gil_scoped_release release;
+        return tuples(verify_files(disk(), files, {.ring_bytes = ring_bytes, .checksum = checksum_from(checksum)}));
+      },
+      "files"_a, "checksum"_a = "auto", "ring_bytes"_a = ReadOptions().ring_bytes,
+      "Faults of whole files, as in Restoration.faults.");
+}
+
 }  // namespace
 
 void register_checkpoint_store(nb::module_& m) {
+  register_verified_read(m);
   nb::class_<PythonDirectory>(
       m, "CheckpointDirectory",
       "A directory of checkpoints; made with its parents. publish, prune and clean take the lock for their own time\n"

@@ -1,0 +1,279 @@
+#include "hetsp/checkpoint/verified_read.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <mutex>
+#include <new>
+#include <tuple>
+#include <utility>
+
+#include "hetsp/base/error.h"
+#include "hetsp/base/thread_pool.h"
+#include "hetsp/checkpoint/available_memory.h"
+#include "hetsp/checkpoint/io_error.h"
+#include "hetsp/checkpoint/source_file.h"
+#include "hetsp/checkpoint/undo_log.h"
+#include "hetsp/staging/ring.h"
+#include "hetsp/staging/stream_copy.h"
+
+namespace hetsp::checkpoint {
+
+namespace {
+
+// Two extents of 4 MiB that begin in the middle of a page: the request is 8 MiB and a page.
+constexpr std::int64_t kSlotBytes = (std::int64_t{8} << 20) + 2 * kPage;
+constexpr int kMostWorkers = 4;
+constexpr std::int64_t kReserve = std::int64_t{256} << 20;  // bytes left to others when old bytes are kept
+
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+// Failures that say nothing about the file.
+bool is_ours(int code) { return code == EMFILE || code == ENFILE || code == ENOMEM; }
+
+}  // namespace
+
+Restoration::Restoration() = default;
+Restoration::~Restoration() = default;
+Restoration::Restoration(Restoration&&) noexcept = default;
+Restoration& Restoration::operator=(Restoration&&) noexcept = default;
+
+void Restoration::rollback() {
+  require(copied_.empty() || log_, "rollback: ", copied_.size(),
+          " runs of bytes have been written over and no old ones are kept", " (undo: ", undo, ")");
+  for (const Part& part : copied_) log_->put_back(part);
+  forget();
+}
+
+void Restoration::forget() {
+  copied_.clear();
+  copied_.shrink_to_fit();
+  log_.reset();
+}
+
+// One run over a plan.
+class VerifiedRead {
+ public:
+  VerifiedRead(FileSystem& files, const std::vector<FileSpec>& specs, const ReadPlan& plan, const ReadOptions& options,
+               Restoration& result)
+      : files_(files),
+        specs_(specs),
+        plan_(plan),
+        options_(options),
+        result_(result),
+        workers_(static_cast<int>(std::clamp<std::int64_t>(
+            std::min(options.ring_bytes / kSlotBytes, static_cast<std::int64_t>(plan.reads.size())), 1, kMostWorkers))),
+        pool_(workers_),
+        ring_(workers_ * kSlotBytes, kSlotBytes),
+        sources_(specs.size()),
+        left_(specs.size(), 0),
+        said_(specs.size(), false) {}
+
+  void run(bool copy, bool every_file = false) {
+    for (const Read& read : plan_.reads) ++left_[read.file];
+    said_.assign(specs_.size(), false);
+    std::vector<char> copied(plan_.reads.size(), 0);
+    const auto note = [&] {
+      for (std::size_t i = 0; i < copied.size(); ++i)
+        if (copied[i]) result_.copied_.insert(result_.copied_.end(), plan_.reads[i].parts.begin(), plan_.reads[i].parts.end());
+    };
+    try {
+      each_read(copy, copied);
+      if (every_file) look_at_the_rest();
+    } catch (...) {
+      note();
+      if (result_.log_) result_.rollback();
+      throw;
+    }
+    note();
+    std::sort(result_.faults.begin(), result_.faults.end(), [](const Fault& a, const Fault& b) {
+      return std::tie(a.file, a.begin, a.end, a.what) < std::tie(b.file, b.begin, b.end, b.what);
+    });
+  }
+
+  // Files of which nothing is read still have a length.
+  void look_at_the_rest() {
+    for (std::size_t file = 0; file < specs_.size(); ++file)
+      if (!said_[file]) {
+        (void)open(static_cast<std::int32_t>(file));
+        sources_[file].reset();
+      }
+  }
+
+  void keep_old(std::unique_ptr<UndoLog> log) { result_.log_ = std::move(log); }
+
+ private:
+  void each_read(bool copy, std::vector<char>& copied) {
+    for_each_item(pool_, static_cast<std::int64_t>(plan_.reads.size()), [&](std::int64_t item, int worker) {
+      const Read& read = plan_.reads[item];
+      if (const auto source = open(read.file)) {
+        try {
+          char* const slot = ring_.slot(worker);
+          const bool good = check(read, *source, slot);
+          if (good && copy && !faulty_) {
+            deliver(read, slot);
+            copied[item] = 1;
+          }
+        } catch (const IoError& error) {
+          if (is_ours(error.code())) throw;
+          fault({read.file, read.extents.front().begin, read.extents.back().end, error.what()});
+        }
+      }
+      done_with(read.file);
+    });
+  }
+
+  void fault(Fault fault) {
+    const std::lock_guard lock(mutex_);
+    faulty_ = true;
+    result_.faults.push_back(std::move(fault));
+  }
+
+  // The file, opened by whoever needs it first; null where it does not open. What is wrong with it as a whole is said once.
+  std::shared_ptr<SourceFile> open(std::int32_t file) {
+    const std::lock_guard lock(opening_);
+    auto& source = sources_[file];
+    if (source || said_[file]) return source;
+    const FileSpec& spec = specs_[file];
+    try {
+      source = std::make_shared<SourceFile>(files_, spec.path, options_.direct);
+      if (source->bytes() != spec.size)
+        fault({file, std::min(spec.size, source->bytes()), spec.size,
+               concat("is ", source->bytes(), " bytes long, must be ", spec.size)});
+    } catch (const IoError& error) {
+      if (is_ours(error.code())) throw;
+      fault({file, 0, spec.size, error.code() == ENOENT ? "is missing" : error.what()});
+    }
+    said_[file] = true;
+    return source;
+  }
+
+  void done_with(std::int32_t file) {
+    const std::lock_guard lock(opening_);
+    if (--left_[file] > 0 || !sources_[file]) return;
+    if (options_.direct && result_.refusal.empty()) result_.refusal = sources_[file]->refusal();
+    sources_[file].reset();
+  }
+
+  // Whether every extent of the read is good; those that are not become faults. The slot then holds the read from its begin.
+  bool check(const Read& read, SourceFile& source, char* slot) {
+    if (read.end - read.begin > kSlotBytes) return check_long(read, source, slot);
+    const std::int64_t there = read.begin + source.read(slot, read.end - read.begin, read.begin);
+    bool good = true;
+    for (const Extent& extent : read.extents) {
+      Hasher hasher(options_.checksum);
+      const std::int64_t end = std::min(extent.end, there);
+      if (end > extent.begin) hasher.update(slot + (extent.begin - read.begin), static_cast<std::size_t>(end - extent.begin));
+      good &= judge(read.file, extent, end, hasher.hex(), slot + (extent.begin - read.begin));
+    }
+    return good;
+  }
+
+  bool check_long(const Read& read, SourceFile& source, char* slot) {
+    const Extent& extent = read.extents.front();
+    Hasher hasher(options_.checksum);
+    std::int64_t at = read.begin;
+    while (at < extent.end) {
+      const std::int64_t count = std::min(kSlotBytes, read.end - at);
+      const std::int64_t got = source.read(slot, count, at);
+      const std::int64_t from = std::max(at, extent.begin), to = std::min(at + got, extent.end);
+      if (to > from) hasher.update(slot + (from - at), static_cast<std::size_t>(to - from));
+      at += got;
+      if (got < count) break;
+    }
+    return judge(read.file, extent, std::min(at, extent.end), hasher.hex(), nullptr);
+  }
+
+  // `end`: where the bytes of the extent end that could be read, and `found` their checksum; they lie at `bytes` unless null.
+  bool judge(std::int32_t file, const Extent& extent, std::int64_t end, const std::string& found, const char* bytes) {
+    if (end == extent.end && found == extent.hash) return true;
+    std::string what;
+    if (end < extent.end) {
+      what = concat("the file ends at ", end, ", inside or before these bytes");
+    } else {
+      const bool hole = bytes && std::all_of(bytes, bytes + (extent.end - extent.begin), [](char c) { return c == 0; });
+      what = concat(name(options_.checksum), " is ", found, ", must be ", extent.hash, hole ? "; all bytes are 0" : "");
+    }
+    fault({file, extent.begin, extent.end, what});
+    return false;
+  }
+
+  void deliver(const Read& read, const char* slot) {
+    for (const Part& part : read.parts) {
+      if (result_.log_) result_.log_->keep(part);
+      staging::stream_copy(part.destination, slot + (part.offset - read.begin), static_cast<std::size_t>(part.bytes));
+    }
+  }
+
+  FileSystem& files_;
+  const std::vector<FileSpec>& specs_;
+  const ReadPlan& plan_;
+  const ReadOptions& options_;
+  Restoration& result_;
+  int workers_;
+  ThreadPool pool_;
+  staging::Ring ring_;
+  std::atomic<bool> faulty_{false};
+  std::mutex mutex_;    // over the faults
+  std::mutex opening_;  // over the three below
+  std::vector<std::shared_ptr<SourceFile>> sources_;  // open from their first read to their last
+  std::vector<std::int64_t> left_;                    // reads to come
+  std::vector<bool> said_;                            // what is wrong with the file as a whole
+};
+
+namespace {
+
+void check_options(const ReadOptions& options) {
+  require(available(options.checksum), "these files are checked by ", name(options.checksum),
+          ", which this build cannot compute");
+  require(options.ring_bytes >= 0, "ring_bytes is ", options.ring_bytes, ", must be at least 0");
+}
+
+// Memory for the old bytes; null where there is not enough of it.
+std::unique_ptr<UndoLog> room_for(std::int64_t bytes, const ReadOptions& options) {
+  if (bytes > options.free_memory.value_or(available_memory() - kReserve)) return nullptr;
+  try {
+    return std::make_unique<UndoLog>(bytes);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
+
+}  // namespace
+
+Restoration verified_read(FileSystem& files, const std::vector<FileSpec>& specs, const std::vector<Piece>& pieces,
+                          const ReadOptions& options) {
+  check_options(options);
+  const double begin = now();
+  const ReadPlan plan = plan_reads(specs, pieces, kSlotBytes);
+  Restoration result;
+  result.bytes = plan.bytes;
+  result.undo = "none";
+  {
+    VerifiedRead read(files, specs, plan, options, result);
+    if (options.undo && plan.bytes > 0) {
+      if (auto log = room_for(plan.bytes, options)) {
+        read.keep_old(std::move(log));
+        result.undo = "kept";
+      } else {
+        result.undo = "checked first";
+        read.run(false);
+      }
+    }
+    if (result.faults.empty()) read.run(true);
+  }
+  result.seconds = now() - begin;
+  return result;
+}
+
+std::vector<Fault> verify_files(FileSystem& files, const std::vector<FileSpec>& specs, const ReadOptions& options) {
+  check_options(options);
+  const ReadPlan plan = plan_reads(specs, {}, kSlotBytes, true);
+  Restoration result;
+  VerifiedRead read(files, specs, plan, options, result);
+  read.run(false, true);
+  return std::move(result.faults);
+}
+
+}  // namespace hetsp::checkpoint
