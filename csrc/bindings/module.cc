@@ -4,6 +4,7 @@
 NB_MODULE(_core, m) {
   nanobind::set_leak_warnings(false);  // a plan kept in a user's global is no leak of ours
   hetsp::bindings::register_errors(m);
+  hetsp::bindings::register_checkpoint(m);
   hetsp::bindings::register_checkpoint_store(m);
   hetsp::bindings::register_cost_model(m);
   hetsp::bindings::register_lp(m);

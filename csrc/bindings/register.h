@@ -5,6 +5,7 @@
 namespace hetsp::bindings {
 
 void register_errors(nanobind::module_& m);
+void register_checkpoint(nanobind::module_& m);
 void register_checkpoint_store(nanobind::module_& m);
 void register_cost_model(nanobind::module_& m);
 void register_lp(nanobind::module_& m);

@@ -1,0 +1,148 @@
+#include "hetsp/checkpoint/engine.h"
+
+#include <unistd.h>
+
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "hetsp/base/error.h"
+#include "hetsp/checkpoint/quiet_thread.h"
+#include "hetsp/checkpoint/write_queue.h"
+#include "hetsp/staging/ring.h"
+
+namespace hetsp::checkpoint {
+
+// All that threads share. It lives behind a pointer so that a forked child, which has none of the threads and whose locks may
+// be held by one of them for ever, can let go of it without a touch.
+struct Engine::Parts {
+  Parts(const Options& chosen, FileSystem* given)
+      : options(chosen),
+        fs(given != nullptr ? given : &posix),
+        ring(std::in_place, chosen.ring_bytes, chosen.slot_bytes),
+        ring_bytes(ring->bytes()),
+        queue(std::in_place, *fs, WriteQueue::Options{chosen.best, chosen.writers}),
+        copier(quiet_thread([this] { copy_all(); })) {}
+
+  void copy_all() noexcept {
+    for (;;) {
+      std::shared_ptr<Capture> next;
+      {
+        std::unique_lock lock(mutex);
+        wake.wait(lock, [&] { return !waiting.empty() || closed; });
+        if (waiting.empty()) return;
+        next = std::move(waiting.front());
+        waiting.pop_front();
+        running = next;
+      }
+      next->run(*ring, *queue);
+      const std::lock_guard lock(mutex);
+      running = nullptr;
+    }
+  }
+
+  // Ends all threads, after what has begun.
+  void end() {
+    {
+      const std::lock_guard lock(mutex);
+      closed = true;
+    }
+    wake.notify_all();
+    const std::lock_guard lock(ending);
+    if (copier.joinable()) copier.join();
+    queue.reset();
+    ring.reset();
+  }
+
+  void cancel_uncopied() {
+    const std::lock_guard lock(mutex);
+    for (const auto& capture : waiting) capture->cancel();
+    if (running != nullptr && !running->captured()) running->cancel();
+  }
+
+  const int owner = ::getpid();
+  const Options options;
+  PosixFileSystem posix;
+  FileSystem* const fs;
+  std::optional<staging::Ring> ring;
+  const std::int64_t ring_bytes;
+  std::optional<WriteQueue> queue;
+
+  std::mutex mutex, ending;  // ending: one thread at a time joins the others
+  std::condition_variable wake;
+  std::deque<std::shared_ptr<Capture>> waiting;
+  std::shared_ptr<Capture> running, newest;
+  std::uint64_t captures = 0;
+  bool closed = false;
+
+  std::thread copier;  // last: it uses all above
+};
+
+Engine::Engine(const Options& options) : parts_(std::make_unique<Parts>(options, nullptr)) {}
+Engine::Engine(const Options& options, FileSystem& fs) : parts_(std::make_unique<Parts>(options, &fs)) {}
+
+Engine::~Engine() {
+  abandon();
+  if (::getpid() == parts_->owner) return;
+  [[maybe_unused]] const Parts* leaked = parts_.release();
+}
+
+void Engine::require_own_process() const {
+  require(::getpid() == parts_->owner, "checkpoint engine of process ", parts_->owner, " used in its forked child ", ::getpid(),
+          "; make one there");
+}
+
+std::shared_ptr<Capture> Engine::begin(const std::string& path, std::string header, std::vector<Span> spans) {
+  require_own_process();
+  Parts& p = *parts_;
+  std::uint64_t number = 0;
+  {
+    const std::lock_guard lock(p.mutex);
+    require(!p.closed, "checkpoint engine: begin(", path, ") after close()");
+    number = ++p.captures;
+  }
+  // A child that was forked meanwhile must not wait for waiters that it does not have.
+  const auto destroy = [owner = p.owner](Capture* capture) {
+    if (::getpid() == owner) delete capture;
+  };
+  std::shared_ptr<Capture> capture(
+      new Capture(*p.fs, {path, std::move(header), std::move(spans), p.options.checksum, p.options.best, number}), destroy);
+  {
+    const std::lock_guard lock(p.mutex);
+    require(!p.closed, "checkpoint engine: begin(", path, ") after close()");
+    p.waiting.push_back(capture);
+    p.newest = capture;
+  }
+  p.wake.notify_one();
+  return capture;
+}
+
+void Engine::close() {
+  require_own_process();
+  parts_->end();
+}
+
+void Engine::abandon() {
+  if (::getpid() != parts_->owner) return;
+  parts_->cancel_uncopied();
+  parts_->end();
+}
+
+Checksum Engine::checksum() const { return parts_->options.checksum; }
+std::int64_t Engine::ring_bytes() const { return parts_->ring_bytes; }
+
+IoMode Engine::io() const {
+  require_own_process();
+  const std::lock_guard lock(parts_->mutex);
+  return parts_->newest != nullptr ? parts_->newest->io() : parts_->options.best;
+}
+
+std::string Engine::io_reason() const {
+  require_own_process();
+  const std::lock_guard lock(parts_->mutex);
+  return parts_->newest != nullptr ? parts_->newest->io_reason() : "";
+}
+
+}  // namespace hetsp::checkpoint

@@ -1,0 +1,155 @@
+#include "hetsp/checkpoint/engine.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <thread>
+
+#include "checkpoint/faulty_file_system.h"
+#include "checkpoint/scratch_directory.h"
+#include "checkpoint/state_in_memory.h"
+#include "hetsp/base/error.h"
+#include "support/check.h"
+
+using namespace hetsp;
+using namespace hetsp::checkpoint;
+
+namespace {
+
+Engine::Options small(int slots = 4, int writers = 1) {
+  return {.ring_bytes = slots * 8192, .slot_bytes = 8192, .writers = writers};
+}
+
+std::string file_name(std::uint64_t i) { return "save-" + std::to_string(i); }
+
+}  // namespace
+
+TEST(one_save_after_another_through_one_ring) {
+  for (const int writers : {1, 3}) {
+    const ScratchDirectory scratch;
+    Engine engine(small(3, writers));
+    std::vector<StateInMemory> states;
+    std::vector<std::shared_ptr<Capture>> captures;
+    for (std::uint64_t i = 0; i < 12; ++i) states.emplace_back(i);
+    for (std::uint64_t i = 0; i < 12; ++i)  // the next begins while the last is being written
+      captures.push_back(engine.begin(scratch / file_name(i), states[i].header, states[i].spans()));
+    for (std::uint64_t i = 0; i < 12; ++i) {
+      check::context() = file_name(i);
+      CHECK(captures[i]->wait_captured().has_value());
+      CHECK(captures[i]->wait_written().has_value());
+      check_written(*captures[i], states[i], read_file(scratch / file_name(i)), engine.checksum());
+    }
+    CHECK(engine.io() == captures.back()->io());
+  }
+}
+
+TEST(close_waits_for_what_was_begun) {
+  const ScratchDirectory scratch;
+  const StateInMemory state(5);
+  Engine engine(small());
+  std::vector<std::shared_ptr<Capture>> captures;
+  for (std::uint64_t i = 0; i < 4; ++i) captures.push_back(engine.begin(scratch / file_name(i), state.header, state.spans()));
+  engine.close();
+  for (std::uint64_t i = 0; i < 4; ++i)
+    check_written(*captures[i], state, read_file(scratch / file_name(i)), engine.checksum());
+  engine.close();
+  CHECK_THROWS(InvalidArgument, "after close()", engine.begin(scratch / "late", state.header, state.spans()));
+}
+
+TEST(destroyed_with_saves_in_flight) {
+  for (int round = 0; round < 30; ++round) {
+    const ScratchDirectory scratch;
+    std::vector<std::shared_ptr<Capture>> captures;
+    const StateInMemory state(static_cast<std::uint64_t>(round));
+    {
+      Engine engine(small(1 + round % 3));
+      for (std::uint64_t i = 0; i < 3; ++i)
+        captures.push_back(engine.begin(scratch / file_name(i), state.header, state.spans()));
+      if (round % 2 == 0) CHECK(captures[0]->wait_captured().has_value());
+    }
+    for (std::uint64_t i = 0; i < 3; ++i) {
+      CHECK(captures[i]->captured());
+      CHECK(captures[i]->written() != captures[i]->failed());
+      CHECK_EQ(captures[i]->written(), std::filesystem::exists(scratch / file_name(i)));
+      if (captures[i]->written()) CHECK(read_file(scratch / file_name(i)) == state.file());
+      if (captures[i]->failed()) CHECK_THROWS(IoError, "(ECANCELED)", (void)captures[i]->wait_written());
+    }
+    if (round % 2 == 0) CHECK(captures[0]->written());  // what was copied is not thrown away
+  }
+}
+
+TEST(a_full_disk_fails_one_save_and_the_next_succeeds) {
+  const ScratchDirectory scratch;
+  PosixFileSystem disk;
+  FaultyFileSystem fs(disk);
+  fs.fail({.operation = Operation::pwrite, .nth = 1, .code = ENOSPC, .times = FaultyFileSystem::kForever, .part = "save-0"});
+  const StateInMemory state(11);
+  Engine engine(small(), fs);
+  const auto failing = engine.begin(scratch / "save-0", state.header, state.spans());
+  const auto next = engine.begin(scratch / "save-1", state.header, state.spans());
+  CHECK_THROWS(IoError, "/save-0: No space left on device (ENOSPC)", (void)failing->wait_written());
+  CHECK(next->wait_written().has_value());
+  check_written(*next, state, read_file(scratch / "save-1"), engine.checksum());
+}
+
+TEST(many_threads_begin_wait_and_cancel) {
+  const ScratchDirectory scratch;
+  Engine engine(small(2, 2));
+  std::vector<std::thread> threads;
+  for (std::uint64_t t = 0; t < 4; ++t)
+    threads.emplace_back([&, t] {
+      for (std::uint64_t i = 0; i < 10; ++i) {
+        const StateInMemory state(100 * t + i, 4);
+        const std::string path = scratch / file_name(100 * t + i);
+        const auto capture = engine.begin(path, state.header, state.spans());
+        if (i % 3 == 2) {
+          capture->cancel();
+          CHECK(capture->wait_captured().has_value());
+          continue;
+        }
+        CHECK(capture->wait_group(2).has_value());
+        CHECK(capture->wait_written().has_value());
+        CHECK(read_file(path) == state.file());
+      }
+    });
+  for (auto& thread : threads) thread.join();
+}
+
+TEST(a_forked_child_is_told_and_can_let_go) {
+  const ScratchDirectory scratch;
+  const StateInMemory state(5);
+  auto engine = std::make_unique<Engine>(small());
+  auto capture = engine->begin(scratch / "a", state.header, state.spans());
+  const pid_t child = ::fork();
+  if (child == 0) {
+    int wrong = 0;
+    try {
+      (void)engine->begin(scratch / "b", state.header, state.spans());
+      wrong = 1;
+    } catch (const InvalidArgument& error) {
+      if (std::string(error.what()).find("forked child") == std::string::npos) wrong = 2;
+    }
+    try {
+      (void)capture->wait_written(5.0);
+      wrong = 3;
+    } catch (const InvalidArgument&) {
+    }
+    capture.reset();
+    engine.reset();  // must neither hang nor touch the parent's file
+    ::_exit(wrong);
+  }
+  int status = 0;
+  CHECK_EQ(::waitpid(child, &status, 0), child);
+  CHECK(WIFEXITED(status));
+  CHECK_EQ(WEXITSTATUS(status), 0);
+  CHECK(capture->wait_written().has_value());
+  check_written(*capture, state, read_file(scratch / "a"), engine->checksum());
+}
+
+TEST(bad_options_are_named) {
+  CHECK_THROWS(InvalidArgument, "slot_bytes is 100", Engine({.ring_bytes = 8192, .slot_bytes = 100}));
+  CHECK_THROWS(InvalidArgument, "must hold at least one slot", Engine({.ring_bytes = 4096, .slot_bytes = 8192}));
+  CHECK_THROWS(InvalidArgument, "writers is -1", Engine({.ring_bytes = 8192, .slot_bytes = 8192, .writers = -1}));
+}
+
+TEST_MAIN()
