@@ -27,6 +27,13 @@ constexpr std::int64_t kSlotBytes = (std::int64_t{8} << 20) + 2 * kPage;
 constexpr int kMostWorkers = 4;
 constexpr std::int64_t kReserve = std::int64_t{256} << 20;  // bytes left to others when old bytes are kept
 
+// The longest read, up to kSlotBytes: few small files need little memory, and touching it takes time.
+std::int64_t slot_for(const ReadPlan& plan) {
+  std::int64_t longest = kPage;
+  for (const Read& read : plan.reads) longest = std::max(longest, read.end - read.begin);
+  return std::min(longest, kSlotBytes);
+}
+
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 // Failures that say nothing about the file.
@@ -65,7 +72,8 @@ class VerifiedRead {
         workers_(static_cast<int>(std::clamp<std::int64_t>(
             std::min(options.ring_bytes / kSlotBytes, static_cast<std::int64_t>(plan.reads.size())), 1, kMostWorkers))),
         pool_(workers_),
-        ring_(workers_ * kSlotBytes, kSlotBytes),
+        slot_bytes_(slot_for(plan)),
+        ring_(workers_ * slot_bytes_, slot_bytes_),
         sources_(specs.size()),
         left_(specs.size(), 0),
         said_(specs.size(), false) {}
@@ -158,7 +166,7 @@ class VerifiedRead {
 
   // Whether every extent of the read is good; those that are not become faults. The slot then holds the read from its begin.
   bool check(const Read& read, SourceFile& source, char* slot) {
-    if (read.end - read.begin > kSlotBytes) return check_long(read, source, slot);
+    if (read.end - read.begin > slot_bytes_) return check_long(read, source, slot);
     const std::int64_t there = read.begin + source.read(slot, read.end - read.begin, read.begin);
     bool good = true;
     for (const Extent& extent : read.extents) {
@@ -175,7 +183,7 @@ class VerifiedRead {
     Hasher hasher(options_.checksum);
     std::int64_t at = read.begin;
     while (at < extent.end) {
-      const std::int64_t count = std::min(kSlotBytes, read.end - at);
+      const std::int64_t count = std::min(slot_bytes_, read.end - at);
       const std::int64_t got = source.read(slot, count, at);
       const std::int64_t from = std::max(at, extent.begin), to = std::min(at + got, extent.end);
       if (to > from) hasher.update(slot + (from - at), static_cast<std::size_t>(to - from));
@@ -213,6 +221,7 @@ class VerifiedRead {
   Restoration& result_;
   int workers_;
   ThreadPool pool_;
+  std::int64_t slot_bytes_;
   staging::Ring ring_;
   std::atomic<bool> faulty_{false};
   std::mutex mutex_;    // over the faults
