@@ -222,7 +222,7 @@ class _Reader:
             self.files,
             {name: self.tensor(f"tensors[{name!r}]", tensor) for name, tensor in tensors.items()},
             tuple(trees),
-            self.list("values.ranks", ranks, lambda where, index: self.natural(where, index, max(len(trees), 1))),
+            self.list("values.ranks", ranks, lambda where, index: self.natural(where, index, len(trees))),
             planner_data,
         )
 
@@ -280,7 +280,7 @@ class _Reader:
     def box(self, where: str, value: Any) -> Box:
         file, key, offsets, sizes = self.fields(where, value, "file", "key", "offsets", "sizes")
         return Box(
-            self.natural(f"{where}.file", file, max(len(self.files), 1)),
+            self.natural(f"{where}.file", file, len(self.files)),
             self.text(f"{where}.key", key),
             self.naturals(f"{where}.offsets", offsets),
             self.naturals(f"{where}.sizes", sizes),

@@ -92,6 +92,8 @@ EXTENTS = ("files", 0, "extents")
         (("values", "ranks"), [0], "one index for each"),
         (("values", "ranks"), [0, 1], r"values.ranks\[1\]"),
         (("values", "trees"), None, "values: must hold"),
+        (("values", "trees"), [], r"values.ranks\[0\]"),
+        (("files",), [], "boxes.0..file: '0' must be"),
     ],
 )
 def test_each_fault_is_named(path, value, what):
