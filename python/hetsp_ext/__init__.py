@@ -3,6 +3,7 @@
 from . import _native as _native
 from . import errors, lp
 from .attention import merge_attention, segment_attention, varlen_attention
+from .checkpoint import LazyCheckpointer
 from .documents import FolderSource, SequenceSource, StepSequences, standard_library
 from .loss import chunked_cross_entropy, token_mean
 from .planner import (
@@ -31,6 +32,7 @@ __all__ = [
     "Cluster",
     "CostModel",
     "FolderSource",
+    "LazyCheckpointer",
     "ModelShape",
     "Network",
     "Plan",

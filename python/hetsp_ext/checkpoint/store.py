@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,12 @@ def list_checkpoints(path: str | os.PathLike[str]) -> list[CheckpointInfo]:
         replaced = path.with_name(f".old-{path.name}")  # a save at this path died between its two renames
         return [_describe(replaced)] if (replaced / MANIFEST).exists() else []
     found = [_describe(entry) for entry in sorted(path.glob("step-*")) if entry.is_dir()]
-    return sorted(found, key=lambda info: -1 if info.sequence is None else info.sequence, reverse=True)
+    return newest_first(found)
+
+
+def newest_first(found: Iterable[CheckpointInfo]) -> list[CheckpointInfo]:
+    """By falling sequence number; those without come last, equal ones stay in order."""
+    return sorted(found, key=lambda info: 0 if info.sequence is None else -1 - info.sequence)
 
 
 def _describe(path: Path) -> CheckpointInfo:
@@ -137,7 +142,7 @@ class _Ranks:
 
 
 def restore_newest(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     targets: Callable[[Manifest], Sequence[Target]],
     *,
     step: int | None = None,
@@ -148,7 +153,7 @@ def restore_newest(
     """Reads the newest checkpoint that verifies into live tensors; None where the directory holds none.
 
     Args:
-        path: a directory of checkpoints, or one checkpoint.
+        path: a directory of checkpoints, or one checkpoint; or several, of which of equal ones the first is tried first.
         targets: told the manifest of the checkpoint that is tried, gives the tensors to fill. Called again for each that
             is tried; CheckpointCorrupt raised in it counts as a fault, any other error ends the call.
         step: only a checkpoint of this step will do.
@@ -162,15 +167,17 @@ def restore_newest(
     """
     ranks, begin = _Ranks(group), time.perf_counter()
     skipped: list[Skipped] = []
+    paths = [path] if isinstance(path, str | os.PathLike) else list(path)
+    where = " and ".join(map(str, paths))
 
     def choose() -> CheckpointInfo | None:
         # Listed anew each time: what a process that trains on has pruned meanwhile is gone, what it has added is there.
-        found = list_checkpoints(path)
+        found = newest_first(info for level in paths for info in list_checkpoints(level))
         if step is not None:
             steps = sorted({info.step for info in found if info.step is not None})
             found = [info for info in found if info.step in (step, None)]
             if not any(info.step == step for info in found) and not skipped:
-                raise InvalidArgument(f"{path} holds no readable checkpoint of step {step}; it has {steps}")
+                raise InvalidArgument(f"{where} holds no readable checkpoint of step {step}; it has {steps}")
         passed = {skip.path for skip in skipped}
         return next((info for info in found if info.path not in passed), None)
 
@@ -207,7 +214,7 @@ def restore_newest(
             logger.warning("checkpoint %s skipped: %s", info.path, reason)
     if skipped:
         reasons = "".join(f"\n  {skip.path.name}: {skip.reason}" for skip in skipped)
-        raise CheckpointCorrupt(f"none of the {len(skipped)} checkpoints in {path} verifies:{reasons}")
+        raise CheckpointCorrupt(f"none of the {len(skipped)} checkpoints in {where} verifies:{reasons}")
     return None
 
 

@@ -1,5 +1,5 @@
 """The fences of the window: which writers wait, for what, and what the guard sees. The capture here is a stand-in whose groups
-are released by the test, so that every order of events can be forced; the real one is in test_lazy.py."""
+are released by the test, so that every order of events can be forced; the real one is in test_lazy.py. Long because every kind of writer is a test."""
 
 import copy
 import logging
@@ -235,6 +235,7 @@ def test_gradient_accumulation_leaves_the_window_open(settings):
     assert setting.window.mutated == []
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method")  # of torch's own, when dynamo is imported
 @pytest.mark.parametrize("groups", [1, 2])
 def test_a_compiled_step_waits_each_time(settings, groups):
     ps = parameters(2)

@@ -13,21 +13,9 @@ from hetsp_ext.checkpoint._shard import parse_header
 from hetsp_ext.checkpoint._state import RNG, named, put_rng, take_rng, walk_all
 from hetsp_ext.checkpoint._table import Place, Table
 from hetsp_ext.errors import InvalidArgument
+from tests.python.checkpoint.training import Holder
 
 UID = "run-00000001"
-
-
-class Holder:
-    """Any state as a stateful object."""
-
-    def __init__(self, **state):
-        self.state = state
-
-    def state_dict(self):
-        return self.state
-
-    def load_state_dict(self, state):
-        self.state = state
 
 
 def table_of(*stateful, **named_stateful):
@@ -208,6 +196,7 @@ def quantized():
         (lambda: torch.zeros(3, dtype=torch.complex128), "torch.complex128"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*quantize_per_tensor")
 def test_a_tensor_without_bytes_of_its_own_is_refused_by_name(tensor, what):
     with pytest.raises(InvalidArgument, match=what) as error:
         table_of(holder=Holder(inner={"t": tensor()}))
