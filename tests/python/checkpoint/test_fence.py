@@ -1,5 +1,8 @@
-"""The fences of the window: which writers wait, for what, and what the guard sees. The capture here is a stand-in whose groups
-are released by the test, so that every order of events can be forced; the real one is in test_lazy.py. Long because every kind of writer is a test."""
+"""The fences of the window: which writers wait, for what, and what the guard sees.
+
+The capture here is a stand-in whose groups are released by the test, so that every order of events can be forced; the real one
+is in test_lazy.py. Long because every kind of writer is a test.
+"""
 
 import copy
 import logging
