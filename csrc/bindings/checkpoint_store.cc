@@ -165,8 +165,9 @@ void register_checkpoint_store(nb::module_& m) {
       .def(
           "publish",
           [](PythonDirectory& d, const std::string& uid, const std::string& name, const nb::bytes& manifest,
-             const nb::object& on_phase, const std::string& checksum, bool replace, bool latest) -> std::optional<std::string> {
-            const PublishOptions options{checksum_from(checksum), replace, latest};
+             const nb::object& on_phase, const std::string& checksum, bool replace, bool latest,
+             bool lock) -> std::optional<std::string> {
+            const PublishOptions options{checksum_from(checksum), replace, latest, lock};
             Directory::OnPhase callback;
             if (!on_phase.is_none())
               callback = [&](const char* phase) {
@@ -180,11 +181,12 @@ void register_checkpoint_store(nb::module_& m) {
             return behind;
           },
           "uid"_a, "name"_a, "manifest"_a, "on_phase"_a = nb::none(), "checksum"_a = "auto", "replace"_a = false,
-          "latest"_a = true,
+          "latest"_a = true, "lock"_a = true,
           "Seals the manifest and commits .part-<uid> as `name`; vote-* files are removed first. on_phase is called with\n"
           "\"manifest\", \"synced\", \"renamed\", \"committed\", \"latest\". An exception before \"committed\" means that\n"
           "nothing is committed; afterwards none comes: why `latest` stayed behind is returned, None where it did not.\n"
-          "replace=True exchanges a committed checkpoint of that name.")
+          "replace=True exchanges a committed checkpoint of that name. lock=False: the caller keeps other writers of this\n"
+          "name away by means of its own.")
       .def(
           "discard", [](PythonDirectory& d, const std::string& uid) { d.directory.discard(uid); }, "uid"_a, Released(),
           "removes .part-<uid>")

@@ -74,10 +74,11 @@ void make_directories(FileSystem& files, const std::string& path) {
 
 }  // namespace
 
-// Takes the lock unless it is held, and gives back what it took.
+// Takes the lock unless it is held or not wanted, and gives back what it took.
 class Directory::Hold {
  public:
-  explicit Hold(Directory& directory) : directory_(directory), guard_(directory.mutex_), taken_(!directory.lock_.held()) {
+  explicit Hold(Directory& directory, bool wanted = true)
+      : directory_(directory), guard_(directory.mutex_), taken_(wanted && !directory.lock_.held()) {
     if (taken_ && !directory.lock_.acquire(false))
       throw Busy(directory.path_ + " is in use by another process, which holds its .lock");
   }
@@ -143,7 +144,7 @@ std::string Directory::publish(const std::string& uid, const std::string& name, 
   check_component("uid", uid);
   check_component("name", name);
   const std::string sealed = seal(manifest, options.checksum);
-  const Hold hold(*this);
+  const Hold hold(*this, options.lock);
   const auto phase = [&](const char* reached) {
     if (on_phase) on_phase(reached);
   };

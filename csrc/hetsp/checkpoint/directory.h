@@ -47,6 +47,7 @@ struct PublishOptions {
   Checksum checksum = best_checksum();  // of the seals
   bool replace = false;                 // a committed checkpoint of this name gives way
   bool latest = true;                   // `latest` is to name this one
+  bool lock = true;                     // false: the caller keeps other writers of this name away by means of its own
 };
 
 class Directory {

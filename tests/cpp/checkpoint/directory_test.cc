@@ -151,6 +151,27 @@ TEST(a_name_given_by_the_caller_is_exchanged) {
   }
 }
 
+TEST(a_caller_that_guards_its_name_itself_needs_no_lock) {
+  const ScratchDirectory scratch;
+  PosixFileSystem files;
+  Directory first(files, scratch / "d"), second(files, scratch / "d");
+  const PublishOptions unlocked{.replace = true, .latest = false, .lock = false};
+  const auto publish = [&](Directory& directory, int value) {
+    directory.begin("u");
+    directory.write("u", "rank-0", concat("data of ", value));
+    directory.publish("u", "mine", concat("manifest of ", value), unlocked);
+    CHECK(holds(scratch / "d/mine", value));
+  };
+  publish(second, 1);
+  CHECK_EQ(entries(scratch / "d"), "mine");
+  CHECK(first.lock());
+  publish(second, 2);
+  CHECK(first.locked());
+  CHECK(!second.locked());
+  publish(first, 3);
+  CHECK(first.locked());
+}
+
 TEST(prune_keeps_the_newest_whatever_it_is_told) {
   const ScratchDirectory scratch;
   PosixFileSystem files;
