@@ -1,0 +1,146 @@
+"""The window of dcp.async_save: the live state is handed on as it is, and the next optimizer step waits until it is copied.
+
+Between two steps parameters and moments stand still, so staging need not copy them. Small tensors (buffers, counters, scales)
+do change in between and cost nothing to copy, so they are copied at once, like everything that is no tensor. What is left is
+guarded: hooks on every optimizer close the window, and address, version and some bytes of each tensor are compared after its
+copy.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from concurrent.futures import Future
+from typing import Any
+
+import torch
+
+from .._native import core
+from ..errors import CheckpointError
+
+SMALL_BYTES = 64 << 10
+UNCLAIMED_SECONDS = 60.0
+
+
+class Staged(Future):  # of the state
+    """The future that stage() returns: done when all is copied, so it tells when live tensors may change.
+
+    Its result, the live state, is handed out before that: the save that is to copy it waits for the result.
+    """
+
+    def __init__(self, window: Window, state: Any) -> None:
+        super().__init__()
+        self.window, self.state = window, state
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The live state, at once, to the thread that asks first: it saves it. To all others when it is copied."""
+        if self.window.claim(threading.current_thread()):
+            return self.state
+        return super().result(timeout)
+
+
+class Window:
+    """From stage() until the state is copied, or its save has ended without."""
+
+    def __init__(self, state: Any, small_bytes: int = SMALL_BYTES) -> None:
+        self._saver: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._small = small_bytes
+        self._live: list[tuple[str, torch.Tensor, int, int]] = []  # name, tensor, version, address
+        self._events: dict[torch.device, Any] = {}
+        self.future = Staged(self, self._stage("", state))
+        self._probes = self._probe()
+
+    def _stage(self, name: str, value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return self._stage_tensor(name, value)
+        if type(value) in (dict, list, tuple):
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            staged = {key: self._stage(f"{name}.{key}" if name else str(key), item) for key, item in items}
+            return staged if isinstance(value, dict) else type(value)(staged.values())
+        if isinstance(value, dict):  # OrderedDict of a module's state, with its _metadata
+            changed = copy.copy(value)
+            for key, item in value.items():
+                dict.__setitem__(changed, key, self._stage(f"{name}.{key}" if name else str(key), item))
+            return changed
+        return copy.deepcopy(value)
+
+    def _stage_tensor(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        tensor = tensor.detach()
+        local = getattr(tensor, "_local_tensor", tensor)  # of a DTensor
+        if local.nbytes <= self._small or local.layout != torch.strided:
+            return tensor.clone()
+        version = -1 if local.is_inference() else local._version
+        self._live.append((name, local, version, local.data_ptr()))
+        if local.device.type != "cpu" and local.device not in self._events:
+            stream = torch.get_device_module(local.device).current_stream(local.device)
+            self._events[local.device] = stream.record_event()
+        return tensor
+
+    def claim(self, thread: threading.Thread) -> bool:
+        """Whether `thread` is the one that saves the state. When it ends the window closes, whatever became of the save."""
+        with self._lock:
+            if self._saver is not None:
+                return False
+            self._saver = thread
+
+        def watch() -> None:
+            thread.join()
+            self.close(CheckpointError("the save ended before the state was copied"))
+
+        threading.Thread(target=watch, name="hetsp-window", daemon=True).start()
+        return True
+
+    def open_devices(self) -> None:
+        """On the saving thread, before it copies: what was queued before stage() comes first."""
+        for device, event in self._events.items():
+            torch.get_device_module(device).current_stream(device).wait_event(event)
+
+    def _probe(self) -> list[Any]:
+        host = [tensor for _, tensor, _, _ in self._live if tensor.device.type == "cpu" and tensor.is_contiguous()]
+        return core.probe_digests([tensor.data_ptr() for tensor in host], [tensor.nbytes for tensor in host])
+
+    def changed(self) -> list[str]:
+        """Names of live tensors that have been written to or moved since stage(), as far as can be told."""
+        found = []
+        for name, tensor, version, address in self._live:
+            now = -1 if tensor.is_inference() else tensor._version
+            if (now, tensor.data_ptr()) != (version, address):
+                found.append(name)
+        if not found:
+            names = [name for name, tensor, _, _ in self._live if tensor.device.type == "cpu" and tensor.is_contiguous()]
+            found = [name for name, a, b in zip(names, self._probes, self._probe(), strict=True) if a != b]
+        return found
+
+    @property
+    def closed(self) -> bool:
+        """Whether live tensors may change."""
+        return self._closed.is_set()
+
+    def wait(self) -> float:
+        """Returns when live tensors may change; seconds that took."""
+        if self._closed.is_set() or self._saver is threading.current_thread():
+            return 0.0
+        begin = time.perf_counter()
+        while not self._closed.wait(UNCLAIMED_SECONDS) and self._saver is None:
+            self.close(CheckpointError(f"nobody has begun to save the state in {UNCLAIMED_SECONDS:.0f} s"))
+        return time.perf_counter() - begin
+
+    def finished(self) -> None:
+        """Returns when the thread that saves has ended."""
+        if self._saver is not None and self._saver is not threading.current_thread():
+            self._saver.join()
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Lets the optimizers go on. Only the first call counts; with an error, the future has it."""
+        with self._lock:
+            if self._closed.is_set():
+                return
+            self._closed.set()
+        self._live.clear()
+        if error is None:
+            self.future.set_result(self.future.state)
+        else:
+            self.future.set_exception(error)
