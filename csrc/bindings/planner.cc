@@ -216,10 +216,14 @@ Plan from_dict(const nb::dict& dict) {
 
 // Seconds of the step as `simulate` in Python has them by default; through a pipeline of alike stages m micro-batches take
 // (m + stages - 1) / m times as long.
-double replay(const Plan& plan, const CostModel& cost, int ranks_per_node, bool overlap, int stages) {
+Replay replay(const Plan& plan, const CostModel& cost, int ranks_per_node, bool overlap, int stages) {
   const auto count = static_cast<double>(std::max<std::size_t>(1, plan.micro_batches.size()));
   const auto machine = simulator::machine_of(cost, plan.ranks, ranks_per_node);
-  return simulator::simulate(plan, cost, machine, {.overlap = overlap}).makespan * (count + stages - 1) / count;
+  const auto timeline = simulator::simulate(plan, cost, machine, {.overlap = overlap});
+  Replay result{.seconds = timeline.makespan * (count + stages - 1) / count, .rank_seconds = timeline.busy};
+  for (std::size_t rank = 0; rank < result.rank_seconds.size(); ++rank)
+    result.rank_seconds[rank] += timeline.communication[rank];
+  return result;
 }
 
 struct Cancellation {

@@ -7,10 +7,12 @@
 #include <vector>
 
 #include "hetsp/base/error.h"
+#include "hetsp/packing/effort.h"
 #include "hetsp/packing/rounds.h"
 #include "hetsp/planner/chain_search.h"
 #include "hetsp/planner/named_drafts.h"
 #include "hetsp/planner/pack_step.h"
+#include "hetsp/planner/replay_search.h"
 
 namespace hetsp::planner {
 
@@ -19,6 +21,9 @@ namespace {
 constexpr std::size_t kMostChained = 16384;  // sequences; above, whole ones fill every chain
 constexpr double kPackingTime = 0.4;         // of the time_limit, where chains are searched after it
 constexpr double kPowersTime = 0.4;          // of the time_limit, where any degree is searched after powers of two
+
+constexpr double kReplayTime = 0.25;         // of the time_limit, where plans are replayed: for the search by replay
+constexpr std::int64_t kReplays = 1500;      // of that search, without a work_limit; 0.3 to 1 ms each
 
 // Shares of a ring's hops that prices take as hidden, for plans that are replayed.
 constexpr double kHidden[] = {0.0, 0.5, 1.0};
@@ -31,11 +36,12 @@ class Best {
     Plan plan = price(task_, std::move(draft));
     const int asked = task_.options.micro_batches;
     if (asked > 0 && std::ssize(plan.micro_batches) > asked) return;
-    const double seconds = task_.options.replay ? task_.options.replay(plan) : plan.makespan;
+    const double seconds = task_.options.replay ? task_.options.replay(plan).seconds : plan.makespan;
     if (seconds > seconds_ || (seconds == seconds_ && plan.makespan >= plan_.makespan)) return;
     seconds_ = seconds;
     plan_ = std::move(plan);
   }
+  [[nodiscard]] const Plan& plan() const { return plan_; }
   [[nodiscard]] Plan take() && { return std::move(plan_); }
 
  private:
@@ -113,12 +119,19 @@ std::optional<double> search_powers(const Task& task, Best& best) {
 Plan plan_auto(const Task& task) {
   Best best(task);
   PlanOptions options = task.options;
+  if (options.replay) options.time_limit *= 1.0 - kReplayTime;
   std::optional<double> first_seconds;
   if (options.degrees == "any") {
-    first_seconds = search_powers(task, best);
+    first_seconds = search_powers({task.sequences, task.cluster, task.cost, options, task.modes}, best);
     options.time_limit *= 1.0 - kPowersTime;
   }
   const Packed packed = search_all({task.sequences, task.cluster, task.cost, options, task.modes}, best);
+  if (options.replay) {
+    const std::int64_t replays = kReplays * work_of_replay(task);
+    packing::Effort effort(options.work_limit > 0 ? options.work_limit : replays, kReplayTime * task.options.time_limit,
+                           options.cancel);
+    best.offer(search_by_replay(task, best.plan(), effort));
+  }
   Plan plan = std::move(best).take();
   plan.lower_bound = area_bound(task);
   // With one wait at the end ranks may catch up between micro-batches, and offloading groups hold more: the packing's bound

@@ -15,6 +15,12 @@
 
 namespace hetsp::planner {
 
+// What a finer model than the cost model says of a plan.
+struct Replay {
+  double seconds = 0.0;                // of the step
+  std::vector<double> rank_seconds{};  // [ranks] that it works or communicates, without its waits
+};
+
 struct PlanOptions {
   std::string strategy = "auto";                         // one of strategy_names()
   std::vector<std::string> executable{"whole", "ring"};  // kinds of group that the engine can run, of executable_names()
@@ -27,9 +33,10 @@ struct PlanOptions {
   std::int32_t max_degree = 0;  // ranks of the largest group; 0: all ranks, of exclusive plans at most kMaxDegree
   std::int32_t micro_batches = 0;              // 0: chosen
   double target_gap = 0.0;                     // makespan / bound - 1 at which the search of exclusive plans stops
-  // Of exclusive `auto`: seconds of a plan by a finer model than the cost model, such as the simulator; the candidate with the
-  // fewest is taken. None: the predicted makespan. The bound stays the cost model's, and so the predicted makespan above it.
-  std::function<double(const Plan&)> replay{};
+  // Of exclusive `auto`: a plan by a finer model than the cost model, such as the simulator; the candidate with the fewest
+  // seconds is taken. None: the predicted makespan. The bound stays the cost model's, and so the predicted makespan above it.
+  // Asked for whole steps, and where ranks wait after each micro-batch for single ones.
+  std::function<Replay(const Plan&)> replay{};
   const std::atomic<bool>* cancel = nullptr;  // set by another thread: the search ends with what it has
 };
 

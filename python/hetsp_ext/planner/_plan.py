@@ -71,8 +71,8 @@ def plan(
         micro_batches: of disjoint groups at most so many, 1 or more; None to have the number chosen.
         target_gap: fraction; the search for disjoint groups stops at a plan within it of the bound.
         simulated: of disjoint groups, "auto" takes the candidate that `simulate` finds fastest, in place of the one with the
-            least predicted makespan; among the candidates are every other strategy's plans. `lower_bound` stays the cost
-            model's. It takes about three times as long.
+            least predicted makespan, and improves it under the simulator; among the candidates are every other strategy's
+            plans. `lower_bound` stays the cost model's. It takes three to five times as long.
         overlap: with `simulated`, whether computation hides the hops of rings, as `simulate` has it.
         stages: with `simulated`, of a pipeline that every rank is a column of: a step of m micro-batches then counts
             (m + stages - 1) / m times.

@@ -45,8 +45,8 @@ TEST(a_replay_decides_among_all_candidates_and_the_bound_stays) {
     options.replay = [&](const Plan& plan) {
       ++asked;
       planner::check(plan, step.cluster);
-      least = std::min(least, slow(plan));
-      return slow(plan);
+      if (plan.sequences.size() == step.sequences.size()) least = std::min(least, slow(plan));
+      return Replay{slow(plan), plan.rank_seconds};
     };
     const Plan plan = make_plan(step.sequences, step.cluster, step.cost, options);
     CHECK(asked >= 5);
@@ -59,9 +59,17 @@ TEST(a_replay_decides_among_all_candidates_and_the_bound_stays) {
   CHECK(different > 10);
 }
 
+TEST(a_replay_says_what_every_rank_works) {
+  PlanOptions options = options_of(0);
+  options.replay = [](const Plan&) { return Replay{1.0, {1.0}}; };
+  CHECK_THROWS(
+      InvalidArgument, "the replay says what 1 ranks work, the cluster has 2",
+      make_plan(make_workload(std::vector<std::int64_t>{5, 6}), {2, 0, 10}, CostModel{.seconds_per_token = 1.0}, options));
+}
+
 TEST(shared_plans_have_no_replay) {
   PlanOptions options;
-  options.replay = [](const Plan&) { return 0.0; };
+  options.replay = [](const Plan&) { return Replay{}; };
   CHECK_THROWS(
       InvalidArgument, "replay is for disjoint groups",
       make_plan(make_workload(std::vector<std::int64_t>{5}), {2, 0, 10}, CostModel{.seconds_per_token = 1.0}, options));
