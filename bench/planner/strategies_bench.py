@@ -10,9 +10,9 @@ preset has it). Three parts, each printed value by value:
   headline   FlexSP's 7B on 64 GPUs: static (Ulysses over all, best fit decreasing at 0.9 of the room) over auto, and auto
              over its certified bound
   presets    per preset and batch the best other strategy over auto, predicted and simulated, each with its ceiling: the best
-             other over a bound that no plan can beat. Predicted, that is auto's certified bound; simulated, the work of all
-             sequences without any communication, shared evenly. A ratio cannot be above its ceiling, whoever plans. Any
-             degree is allowed to all; strategies that know powers of two alone keep to them
+             other over a bound that no plan can beat. Predicted, that is auto's certified bound; simulated, that of
+             simulated_bound.py. A ratio cannot be above its ceiling, whoever plans. Any degree is allowed to all; strategies
+             that know powers of two alone keep to them
   degrees    powers of two over any degree, per preset
 """
 
@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 import hetsp_ext as hetsp
+from bench.planner.simulated_bound import SimulatedBound
 from bench.support.machine import describe_machine
 from hetsp_ext.planner import preset, presets, strategy_names
 
@@ -67,15 +68,6 @@ def simulated_seconds(setting: hetsp.Preset, made: hetsp.Plan) -> float:
     return float(timeline.makespan)
 
 
-def work_bound(setting: hetsp.Preset, lengths: list[int], kilo: int) -> float:
-    """Seconds below which no replay ends: all computation, and the fixed work of the micro-batches that memory asks for."""
-    cost = setting.cost_model
-    work = sum(cost.compute_seconds(sequence) for sequence in setting.sequences(lengths))
-    full = sum(lengths) / (GPUS * setting.tokens_per_rank(GPUS, kilo * 1024))
-    count = full if setting.synchronisation == "step" else math.ceil(full)
-    return float(work / GPUS + cost.micro_batch_seconds * count)
-
-
 def geometric_mean(values: Iterable[float]) -> float:
     return math.exp(statistics.fmean(map(math.log, values)))
 
@@ -112,7 +104,9 @@ def headline(folder: Path, count: int, sequences: int) -> list[dict[str, object]
     return rows
 
 
-def batch_against_strategies(setting: hetsp.Preset, lengths: list[int], kilo: int) -> dict[str, dict[str, Any]]:
+def batch_against_strategies(
+    setting: hetsp.Preset, simulated_bound: SimulatedBound, lengths: list[int], kilo: int
+) -> dict[str, dict[str, Any]]:
     """The best other strategy over auto on one batch, predicted and simulated."""
     auto = plan(setting, lengths, kilo, "auto", "any")
     replayed_auto = simulated_seconds(setting, plan(setting, lengths, kilo, "auto", "any", simulated=True))
@@ -128,7 +122,7 @@ def batch_against_strategies(setting: hetsp.Preset, lengths: list[int], kilo: in
     result: dict[str, dict[str, Any]] = {}
     for kind, ours, others, bound in (
         ("predicted", auto.makespan, predicted, auto.lower_bound),
-        ("simulated", replayed_auto, replayed, work_bound(setting, lengths, kilo)),
+        ("simulated", replayed_auto, replayed, simulated_bound.seconds(lengths, auto.lower_bound)),
     ):
         best = min(others, key=lambda name: others[name])
         result[kind] = {
@@ -158,8 +152,10 @@ def over_batches(each: list[dict[str, Any]]) -> dict[str, object]:
 def against_strategies(folder: Path, count: int, sequences: int) -> list[dict[str, Any]]:
     rows = []
     for setting in presets():
+        bound = SimulatedBound(setting, GPUS, 384 * 1024)
         for data in ("wikipedia", "github"):
-            found = [batch_against_strategies(setting, lengths, 384) for lengths in batches(folder, data, count, sequences)]
+            steps = batches(folder, data, count, sequences)
+            found = [batch_against_strategies(setting, bound, lengths, 384) for lengths in steps]
             row: dict[str, Any] = {"preset": setting.name, "data": data, "synchronisation": setting.synchronisation}
             row |= {kind: over_batches([batch[kind] for batch in found]) for kind in ("predicted", "simulated")}
             print("presets", json.dumps(row), flush=True)
