@@ -16,8 +16,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["torch", "torch.distributed", "hetsp_ext", "numpy"])
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(["torch", "torch.distributed", "hetsp_ext", "numpy", "hetsp_ext.train.job"])
 
 
 def _send(connection: Any, answer: tuple[Any, ...]) -> None:
@@ -63,10 +63,10 @@ def run_ranks(size: int, function: Callable[..., Any], *args: Any, timeout: floa
     `timeout` is in seconds; ranks still running then are killed and the call raises RankFailure.
     """
     with tempfile.TemporaryDirectory() as folder:
-        pipes = [_context.Pipe(duplex=False) for _ in range(size)]
+        pipes = [context.Pipe(duplex=False) for _ in range(size)]
         store = str(Path(folder) / "store")
         ranks = [
-            _context.Process(target=_rank_main, args=(rank, size, store, pipes[rank][1], function, args), daemon=True)
+            context.Process(target=_rank_main, args=(rank, size, store, pipes[rank][1], function, args), daemon=True)
             for rank in range(size)
         ]
         for process, (_, writer) in zip(ranks, pipes, strict=True):

@@ -56,17 +56,20 @@ def register() -> None:
 
 
 def model_inputs(shard: Any) -> dict[str, Any]:
-    """What a transformers base model takes for a shard: ids and positions, int64 [1, tokens], and its layout."""
-    inputs = {
-        "input_ids": shard.tokens[None],
-        "position_ids": shard.position_ids[None],
+    """What a transformers base model takes for a shard: ids and positions, int64 [1, tokens], and its layout.
+
+    A shard without tokens gives one token that belongs to no document, since transformers' models cannot be called on none:
+    take `last_hidden_state[0, : shard.labels.numel()]`, and every parameter still gets a gradient, of zeros.
+    """
+    tokens, position_ids = shard.tokens, shard.position_ids
+    if tokens.numel() == 0:
+        tokens = position_ids = torch.zeros(1, dtype=torch.int64, device=tokens.device)
+    return {
+        "input_ids": tokens[None],
+        "position_ids": position_ids[None],
         "hetsp_layout": shard.layout,
         "use_cache": False,
     }
-    if shard.tokens.numel() == 0:
-        # transformers looks for packed documents in the position ids and cannot do so in none; a padding mask stops it.
-        inputs["attention_mask"] = torch.ones(1, 0, dtype=torch.bool, device=shard.tokens.device)
-    return inputs
 
 
 def no_mask(*, mask_function: Callable, attention_mask: Tensor | None = None, **_: Any) -> None:
@@ -154,7 +157,12 @@ def attention(
         raise InvalidArgument(f"batch is {batch}; packed documents and a hetsp_layout need batch 1")
     q, k, v = (x.transpose(1, 2).reshape(-1, x.shape[1], x.shape[3]) for x in (query, key, value))
     if hetsp_layout is not None:
-        out = hetsp_ext.sequence_parallel_attention(q, k, v, hetsp_layout, **options)
+        if hetsp_layout.tokens == 0 and queries == 1:  # the token that model_inputs put in: it sees nothing
+            none = hetsp_ext.sequence_parallel_attention(q[:0], k[:0], v[:0], hetsp_layout, **options)
+            gradients_of_zeros = 0.0 * (q.sum() + k.sum() + v.sum())
+            out = torch.cat([none, none.new_zeros(1, *none.shape[1:]) + gradients_of_zeros])
+        else:
+            out = hetsp_ext.sequence_parallel_attention(q, k, v, hetsp_layout, **options)
         return out.unflatten(0, (batch, queries)), None
     if cu_seq_lens_q is None:
         cu_seq_lens_q, cu_seq_lens_k = boundaries(batch, queries, keys, position_ids, query.device)

@@ -153,7 +153,7 @@ class Trainer:
         """Adds a micro-batch's gradients to the model's; returns this rank's share of the loss."""
         number = shard.layout.micro_batch
         with clock.range(f"forward {number}"), self.precision():
-            hidden = self.model.model(**model_inputs(shard)).last_hidden_state[0]
+            hidden = self.model.model(**model_inputs(shard)).last_hidden_state[0, : shard.labels.numel()]
             loss = hetsp_ext.chunked_cross_entropy(hidden, self.model.lm_head.weight, shard.labels)
             share = hetsp_ext.token_mean(loss, plan)
         with clock.range(f"backward {number}"):
