@@ -38,6 +38,9 @@ from hetsp_ext.train.verify import relative_difference
         (["--memory-tokens", "0"], "--memory-tokens is 0; at least 1"),
         (["--batch-tokens", "100", "--max-length", "200"], "batch_tokens is 100, less than max_length 200"),
         (["--learning-rate", "nan"], "--learning-rate is nan"),
+        (["--resume"], "--resume needs --checkpoint-dir"),
+        (["--every", "5"], "--every needs --checkpoint-dir"),
+        (["--checkpoint-dir", "kept", "--every", "0"], "--every is 0; at least 1"),
     ],
 )
 def test_a_wrong_request_is_one_line_before_any_rank_starts(

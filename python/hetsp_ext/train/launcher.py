@@ -1,5 +1,6 @@
 """Starts the ranks of a run on this machine through torch's own elastic agent, and says which one failed."""
 
+import ctypes
 import logging
 import os
 import signal
@@ -12,10 +13,13 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from ..errors import PeerLost
 from .ranks import threads_per_rank
 
-__all__ = ["launch"]
+__all__ = ["end_with_launcher", "launch"]
 
+LAUNCHER = "HETSP_LAUNCHER"  # tells the ranks whose children they are
+PR_SET_PDEATHSIG = 1  # of prctl(2)
 # Seconds between the agent's looks at its processes: how soon the others stop when one dies.
 MONITOR_SECONDS = 0.1
 # Read by glibc; other C libraries ignore it. Its default gives large freed blocks back to the system, which maps and clears
@@ -40,6 +44,7 @@ def launch(argv: Sequence[str], ranks: int) -> int:
     """
     # Read by libraries in the children as they load, so it cannot be passed down in any other way.
     os.environ.setdefault("OMP_NUM_THREADS", str(threads_per_rank(ranks)))
+    os.environ[LAUNCHER] = str(os.getpid())
     for name, value in ALLOCATOR.items():
         os.environ.setdefault(name, value)
     if sys.platform == "linux":  # Gloo asks for the host's name otherwise, which need not resolve
@@ -69,6 +74,20 @@ def launch(argv: Sequence[str], ranks: int) -> int:
         print(f"hetsp {argv[0]}: stopped by {name}, and all ranks with it", file=sys.stderr)
         return 128 + error.sigval
     return 0
+
+
+def end_with_launcher() -> None:
+    """A rank calls this: when the launcher is killed, the kernel kills the rank too.
+
+    Nobody would stop it otherwise (it leads a session of its own), and it would hold devices and the folder of its checkpoints
+    against the run that is to go on. Does nothing for ranks that `launch` has not started.
+    """
+    launcher = str(os.getppid())
+    if sys.platform != "linux" or os.environ.get(LAUNCHER) != launcher:
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if str(os.getppid()) != launcher:
+        raise PeerLost(f"the launcher, process {launcher}, is gone")  # before the kernel was told
 
 
 def first_failure(failures: Sequence[Failure]) -> Failure:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from ..errors import InvalidArgument
 
-__all__ = ["DTYPES", "PLANS", "Options", "add_arguments", "add_model_arguments"]
+__all__ = ["DTYPES", "EVERY", "PLANS", "STATIC", "Options", "add_arguments", "add_model_arguments"]
 
-PLANS = ("auto", "static", "data-parallel")
+STATIC = "static"
+PLANS = ("auto", STATIC, "data-parallel")
 DTYPES = ("float32", "float64", "bfloat16")
 DEVICES = ("auto", "cpu", "cuda")
 DEFAULT_RANKS = 4
+EVERY = 10  # steps from one checkpoint to the next
 
 
 @dataclass(frozen=True)
@@ -36,15 +38,21 @@ class Options:
     out: Path | None = None
     timeout: float = 600.0
     json: bool = False
+    checkpoint_dir: Path | None = None
+    every: int | None = None
+    resume: bool = False
 
     def __post_init__(self) -> None:
         least = {"steps": 1, "batch_tokens": 1, "max_length": 1, "timeout": 1}
-        least |= {name: 1 for name in ("ranks", "memory_tokens") if getattr(self, name) is not None}
+        least |= {name: 1 for name in ("ranks", "memory_tokens", "every") if getattr(self, name) is not None}
         for name, minimum in least.items():
             if getattr(self, name) < minimum:
                 raise InvalidArgument(f"--{name.replace('_', '-')} is {getattr(self, name)}; at least {minimum} is needed")
         if not 0.0 <= self.learning_rate < float("inf"):
             raise InvalidArgument(f"--learning-rate is {self.learning_rate}; a finite number of at least 0 is needed")
+        for name in ("every", "resume"):
+            if getattr(self, name) and self.checkpoint_dir is None:
+                raise InvalidArgument(f"--{name} needs --checkpoint-dir, the folder of the checkpoints")
         for name, allowed in {"plan": PLANS, "dtype": DTYPES, "device": DEVICES}.items():
             if getattr(self, name) not in allowed:
                 raise InvalidArgument(f"--{name} is {getattr(self, name)!r}; allowed are {', '.join(allowed)}")
@@ -120,6 +128,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="plan and predict with what `hetsp calibrate` measured for this model (default: rates by hand, scaled to step 1)",
+    )
+    kept = parser.add_argument_group("checkpoints")
+    kept.add_argument(
+        "--checkpoint-dir",
+        type=Path,
+        metavar="DIR",
+        help="keep checkpoints of the run here, so that --resume goes on with it after whatever stopped it",
+    )
+    kept.add_argument(
+        "--every",
+        type=int,
+        metavar="K",
+        help=f"a checkpoint after every K-th step, and after the last under each plan (default {EVERY})",
+    )
+    kept.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the newest checkpoint that verifies, or begin where there is none; on any number of ranks",
     )
     output = parser.add_argument_group("the results")
     output.add_argument(

@@ -12,7 +12,15 @@ from typing import Any, TextIO
 from .step import Prediction, StepResult
 from .verify import Verification
 
-__all__ = ["Report", "step_record", "summary_record", "summary_table", "verify_record"]
+__all__ = [
+    "Report",
+    "checkpoints_line",
+    "checkpoints_record",
+    "step_record",
+    "summary_record",
+    "summary_table",
+    "verify_record",
+]
 
 
 def step_record(result: StepResult, strategy: str, prediction: Prediction) -> dict[str, Any]:
@@ -68,6 +76,21 @@ def summary_record(strategy: str, steps: Sequence[dict[str, Any]]) -> dict[str, 
         "measured_seconds": median("measured_seconds"),
         "loss": steps[-1]["loss"],
     }
+
+
+def checkpoints_record(phases: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What Checkpoints.summary says of all phases together."""
+    counts = {name: sum(phase[name] for phase in phases) for name in ("committed", "failed")}
+    return counts | {name: max(phase[name] for phase in phases) for name in ("blocked_most", "stall_most")}
+
+
+def checkpoints_line(record: dict[str, Any]) -> str:
+    """The same for people."""
+    failed = f", {record['failed']} failed" if record["failed"] else ""
+    return (
+        f"{record['committed']} checkpoints{failed}: one blocked a step for at most {1e3 * record['blocked_most']:.1f} ms, "
+        f"and made it wait for at most {1e3 * record['stall_most']:.1f} ms"
+    )
 
 
 def step_line(record: dict[str, Any]) -> str:
