@@ -14,7 +14,6 @@ bytes, since fused kernels, `.data` and numpy leave the version alone. Debug mod
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import threading
@@ -26,6 +25,7 @@ from typing import Any
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+from .._native import core
 from ._stats import SaveStats
 from ._table import Table
 
@@ -53,7 +53,7 @@ class Window:
         capture: Any,
         step: int,
         versions: list[list[int]],
-        hashes: list[list[bytes]] | None,
+        hashes: list[list[str]] | None,
         stats: SaveStats,
     ) -> None:
         self.table = table
@@ -114,13 +114,13 @@ def list_names(names: list[str]) -> str:
     return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def hash_tensors(tensors: Iterable[torch.Tensor]) -> list[bytes]:
+def hash_tensors(tensors: Iterable[torch.Tensor]) -> list[str]:
     """A digest of all bytes of each tensor, wherever it lies."""
     digests = []
     for tensor in tensors:
         local: Any = getattr(tensor, "_local_tensor", tensor)
-        data = local.detach().cpu().contiguous().view(-1).view(torch.uint8)
-        digests.append(hashlib.blake2b(data.numpy(), digest_size=16).digest())
+        data = local.detach().resolve_conj().resolve_neg().cpu().contiguous()
+        digests += core.hash_spans([data.data_ptr()], [data.nbytes])
     return digests
 
 

@@ -105,6 +105,8 @@ class LazyCheckpointer:
         self._levels = self._open_levels(None if staging_path is None else os.fspath(staging_path))
         self._run = self._ranks.from_first(lambda: secrets.token_hex(6))
         self._table: Table | None = None
+        if self._ranks.size == 1:  # several ranks agree on it at the first save, when their parameters are sure to be equal
+            self._table = Table(self._objects, walk_all(self._objects)[1], self._ranks.place(None), len(self._uid(0)))
         self._agreement: Agreement | None = None
         self._counter = 0
         self._last: Save | None = None
@@ -242,7 +244,7 @@ class LazyCheckpointer:
         """Which plain tensors are the same on which ranks: found out at the first save, by all ranks together."""
         if self._agreement is None:
             own = {
-                item.name: Held(item.dtype, item.shape, digest.hex())
+                item.name: Held(item.dtype, item.shape, digest)
                 for item, digest in zip(items, hash_tensors([item.local for item in items]), strict=True)
             }
             self._agreement = agree(self._ranks.gather(own), self._ranks.rank)
