@@ -231,11 +231,12 @@ class Table:
         self._sampled = [view[:: max(1, view.numel() // SAMPLES)][:SAMPLES] for view in views]
         self._samples = torch.empty(len(views) * SAMPLES * LARGEST_ELEMENT, dtype=torch.uint8)
         self._sample_views: list[torch.Tensor] = []
-        self.sample_ranges: list[tuple[str, int, int]] = []  # name, bytes [begin, end) of samples()
+        self.sample_ranges: list[tuple[str, int, int]] = []  # what is sampled, bytes [begin, end) of samples()
         for number, (item, view) in enumerate(zip(shared, self._sampled, strict=True)):
             begin = number * SAMPLES * LARGEST_ELEMENT
             self._sample_views.append(self._samples[begin : begin + view.nbytes].view(view.dtype))
-            self.sample_ranges.append((item.name, begin, begin + view.nbytes))
+            sampled = item.name if item.plain else f"{item.name} at {list(item.offsets)}"  # replicas of one shard
+            self.sample_ranges.append((sampled, begin, begin + view.nbytes))
 
     def _membership(self) -> list[list[list[int]]]:
         return [

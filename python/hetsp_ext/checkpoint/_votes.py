@@ -31,7 +31,7 @@ from ._tree import Leaf
 class Diverged(CheckpointError):
     """Ranks that held the same tensors no longer do; `names` says which."""
 
-    def __init__(self, message: str, names: Sequence[str]) -> None:
+    def __init__(self, message: str, names: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.names = list(names)
 
@@ -122,7 +122,8 @@ def check_samples(votes: Sequence[Mapping[str, Any]]) -> None:
     if different:
         names = sorted(different)
         raise Diverged(
-            f"the ranks no longer hold the same values in {list_names(names)}; they are saved by each rank from now on", names
+            f"ranks no longer hold the same values in {list_names(names)}; plain tensors are saved by each rank from now on",
+            names,
         )
 
 

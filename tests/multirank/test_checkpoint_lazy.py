@@ -1,0 +1,403 @@
+"""LazyCheckpointer over several ranks: replicated state once, shards as boxes, other numbers of ranks, dead ranks named."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from hetsp_ext.checkpoint import _layout
+from hetsp_ext.errors import CheckpointError, CheckpointMutated, InvalidArgument
+from tests.python.checkpoint.training import Holder, Training, checkpointer, same
+from tests.support.ranks import RankFailure, run_ranks
+
+
+def manifest_of(path: Any) -> dict[str, Any]:
+    return json.loads((Path(path) / "manifest.json").read_text().splitlines()[0])
+
+
+def replicated_model(seed: int = 0, layers: int = 3, width: int = 300) -> tuple[Any, Any]:
+    """Equal on every rank: a model with moments, larger than what is cut over the ranks, and small tensors."""
+    torch.manual_seed(seed)
+    model = torch.nn.Sequential(*[torch.nn.Linear(width, width) for _ in range(layers)])
+    optimizer = torch.optim.AdamW([{"params": layer.parameters()} for layer in model], lr=1e-2)
+    return model, optimizer
+
+
+def step_replicated(model: Any, optimizer: Any, seed: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=draw)
+    optimizer.step()
+
+
+def copied(state: Any) -> Any:
+    if isinstance(state, torch.Tensor):
+        return state.detach().clone()
+    if isinstance(state, dict):
+        return {key: copied(value) for key, value in state.items()}
+    return [copied(item) for item in state] if isinstance(state, list) else state
+
+
+def save_replicated(rank: int, size: int, path: str, saves: int, first_step: bool) -> Any:
+    model, optimizer = replicated_model()
+    if first_step:
+        step_replicated(model, optimizer, 0)
+    with checkpointer(path, model, optimizer, loader=Holder(rank=rank)) as lazy:
+        for number in range(saves):
+            lazy.save(number)
+            state = copied([dict(model.state_dict()), optimizer.state_dict()])
+            step_replicated(model, optimizer, number + 1)
+        lazy.wait()
+    return state
+
+
+@pytest.mark.parametrize("first_step", [True, False], ids=["moments", "moments appear later"])
+def test_replicated_state_is_written_once_spread_over_four_ranks(tmp_path, first_step):
+    states = run_ranks(4, save_replicated, str(tmp_path), 2, first_step)
+    newest = max(tmp_path.glob("step-*"))
+    sizes = [file.stat().st_size for file in sorted(newest.glob("rank-*"))]
+    state = 3 * sum(p.numel() * 4 for p in replicated_model()[0].parameters())
+    assert len(sizes) == 4
+    # Of the state itself 1.02; each file's header is padded to a page, which counts for a state as small as this one.
+    assert sum(sizes) - 4 * 16384 <= 1.02 * state
+    assert max(sizes) - min(sizes) <= 0.05 * state
+    model, optimizer = replicated_model(seed=7)
+    with checkpointer(tmp_path, model, optimizer, loader=Holder()) as lazy:
+        assert lazy.restore() == 1
+    assert same(dict(model.state_dict()), states[0][0])
+    assert same(optimizer.state_dict(), states[0][1])
+
+
+def restore_replicated(rank: int, size: int, path: str) -> Any:
+    model, optimizer = replicated_model(seed=rank + 5)
+    loader = Holder()
+    with checkpointer(path, model, optimizer, loader=loader) as lazy:
+        step = lazy.restore()
+        state = copied([dict(model.state_dict()), optimizer.state_dict()])
+        lazy.save(step + 1)
+        lazy.wait()
+    return step, state, loader.state
+
+
+@pytest.mark.parametrize("sizes", [(1, 3), (3, 2), (2, 4)])
+def test_restore_on_another_number_of_ranks(tmp_path, sizes):
+    before, after = sizes
+    states = run_ranks(before, save_replicated, str(tmp_path), 1, True)
+    found = run_ranks(after, restore_replicated, str(tmp_path))
+    for rank, (step, state, loader) in enumerate(found):
+        assert step == 0
+        assert same(state, states[0])
+        assert loader == {"rank": rank % before}
+    assert sorted(manifest_of(path)["world"] for path in tmp_path.glob("step-*")) == sorted(sizes)
+
+
+def save_own(rank: int, size: int, path: str) -> Any:
+    """Tensors that differ between the ranks under one name, small and large, and generators."""
+    torch.manual_seed(100 + rank)
+    model = torch.nn.Linear(200, 400)  # 320 kB, and another one on each rank
+    batch_norm = torch.nn.BatchNorm1d(5)
+    batch_norm(torch.randn(4, 5))
+    holder = Holder(position=torch.tensor([rank, 7]), equal=torch.tensor([3, 4]), number=rank * 10)
+    with checkpointer(path, model, model2=batch_norm, holder=holder) as lazy:
+        lazy.save(0)
+        state = copied([dict(model.state_dict()), dict(batch_norm.state_dict()), holder.state])
+        drawn = torch.rand(3)
+        with torch.no_grad():
+            lazy.wait()
+            for parameter in [*model.parameters(), *batch_norm.parameters()]:
+                parameter.zero_()
+        lazy.restore()
+        assert torch.equal(torch.rand(3), drawn)
+        return state, copied([dict(model.state_dict()), dict(batch_norm.state_dict()), holder.state])
+
+
+def test_what_differs_between_ranks_is_each_ranks_own(tmp_path):
+    for before, after in run_ranks(3, save_own, str(tmp_path)):
+        assert same(before, after)
+    (step,) = tmp_path.glob("step-*")
+    names = set(manifest_of(step)["tensors"])
+    assert {"model.weight@0", "model.weight@1", "model.weight@2", "holder.position@1", "rng.torch@2"} <= names
+    assert {"holder.equal", "model2.weight"} <= names  # equal ones are listed once
+    assert not {"holder.equal@0", "model2.weight@0", "holder.position"} & names
+
+
+def fsdp(rank: int, size: int, seed: int, replicate: int) -> tuple[Any, Any]:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    shape = (replicate, size // replicate) if replicate > 1 else (size,)
+    names = ("replicate", "shard") if replicate > 1 else ("shard",)
+    mesh = init_device_mesh("cpu", shape, mesh_dim_names=names)
+    torch.manual_seed(seed)
+    model = torch.nn.Sequential(
+        torch.nn.Linear(8, 7), torch.nn.Linear(7, 1), torch.nn.Linear(1, 300), torch.nn.Linear(300, 500)
+    )
+    for layer in model:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    return model, torch.optim.AdamW(model.parameters(), lr=1e-2)
+
+
+def full(state: Any) -> Any:
+    """Whole tensors in place of DTensors."""
+    from torch.distributed.tensor import DTensor
+
+    if isinstance(state, DTensor):
+        return state.full_tensor().detach().clone()
+    if isinstance(state, torch.Tensor):
+        return state.detach().clone()
+    if isinstance(state, dict):
+        return {key: full(value) for key, value in state.items()}
+    return [full(item) for item in state] if isinstance(state, list) else state
+
+
+def train_fsdp(model: Any, optimizer: Any, seed: int) -> float:
+    optimizer.zero_grad()
+    loss = model(torch.randn(4, 8, generator=torch.Generator().manual_seed(seed))).square().mean()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+def save_fsdp(rank: int, size: int, path: str, replicate: int) -> Any:
+    model, optimizer = fsdp(rank, size, 0, replicate)
+    with checkpointer(path, model, optimizer) as lazy:
+        for number in range(3):
+            train_fsdp(model, optimizer, number)
+            lazy.save(number)
+            state = full([dict(model.state_dict()), optimizer.state_dict()])
+        losses = [train_fsdp(model, optimizer, number) for number in range(3, 5)]
+        lazy.wait()
+        assert not lazy.stats.failed
+    return state, losses
+
+
+def restore_fsdp(rank: int, size: int, path: str, replicate: int) -> Any:
+    model, optimizer = fsdp(rank, size, 9, replicate)
+    with checkpointer(path, model, optimizer) as lazy:
+        assert lazy.restore() == 2
+        state = full([dict(model.state_dict()), optimizer.state_dict()])
+        return state, [train_fsdp(model, optimizer, number) for number in range(3, 5)]
+
+
+@pytest.mark.parametrize(
+    ("saved", "restored"), [((4, 1), (4, 1)), ((3, 1), (2, 1)), ((2, 1), (3, 1)), ((4, 2), (3, 1)), ((2, 1), (4, 2))]
+)
+def test_fsdp_shards_and_hybrid_replicas_reshard(tmp_path, saved, restored):
+    """Uneven and empty shards included: (ranks, replicas) of the saving job and of the one that restores."""
+    before = run_ranks(saved[0], save_fsdp, str(tmp_path), saved[1])
+    after = run_ranks(restored[0], restore_fsdp, str(tmp_path), restored[1])
+    for state, losses in after:
+        assert same(state, before[0][0])
+        if saved == restored:
+            assert losses == before[0][1]
+    newest = max(tmp_path.glob("step-*"))
+    total = sum(file.stat().st_size for file in newest.glob("rank-*"))
+    elements = sum(tensor.numel() for tensor in before[0][0][0].values())
+    assert total <= 1.02 * 12 * elements + saved[0] * 20480  # parameter and two moments, each once
+
+
+def mutate_on_one_rank(rank: int, size: int, path: str) -> str:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(1000, 4000)
+    with checkpointer(path, model, debug=True) as lazy:
+        lazy.save(0)
+        lazy.wait()
+        lazy.save(1)
+        if rank == 1:
+            model.weight.detach().numpy()[:] += 1
+        try:
+            lazy.wait()
+        except CheckpointMutated as error:
+            return str(error)
+        finally:
+            assert lazy.restore() == 0
+            assert not lazy.stats.saves[0].error
+    return "committed"
+
+
+def test_a_mutation_on_one_rank_fails_the_checkpoint_on_all(tmp_path):
+    told = run_ranks(3, mutate_on_one_rank, str(tmp_path))
+    assert all("'model.weight' changed in place" in text for text in told)
+    assert told[0].startswith("rank 1: ")
+
+
+def diverge(rank: int, size: int, path: str) -> list[Any]:
+    """Replicas that were equal at the first save, and are no more: said once, then saved by each rank."""
+    model, optimizer = replicated_model()
+    step_replicated(model, optimizer, 0)
+    told = []
+    with checkpointer(path, model, optimizer) as lazy:
+        for number in range(4):
+            lazy.save(number)
+            lazy._wait_all()
+            dist.barrier()
+            told.append(lazy.stats.saves[-1].error)
+            if number == 0:
+                step_replicated(model, optimizer, 1000 + rank)
+        want = copied(dict(model.state_dict()))
+        step_replicated(model, optimizer, 3)
+        lazy.wait()
+        assert lazy.restore() == 3
+        assert same(dict(model.state_dict()), want)
+    return told
+
+
+def test_a_divergence_fails_loudly_and_heals(tmp_path):
+    for told in run_ranks(2, diverge, str(tmp_path)):
+        assert told[0] is None
+        assert "ranks no longer hold the same values in 'model.0.bias', 'model.0.weight'" in told[1]
+        assert told[3] is None
+
+
+def die(rank: int, size: int, path: str, signal_file: str) -> Any:
+    model, optimizer = replicated_model()
+    step_replicated(model, optimizer, 0)
+    lazy = checkpointer(path, model, optimizer, timeout=3)
+    lazy.save(0)
+    lazy.wait()
+    dist.barrier()
+    if rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    lazy.save(1)
+    step_replicated(model, optimizer, 1)  # training goes on
+    begin = time.monotonic()
+    try:
+        lazy.wait()
+    except CheckpointError as error:
+        raise RuntimeError(f"{time.monotonic() - begin < 30}: {error}") from None
+    return "committed"
+
+
+def test_a_dead_rank_is_named_and_nothing_hangs(tmp_path):
+    found = run_ranks(3, die, str(tmp_path), "", outcomes=True, timeout=120)
+    assert found[1] is None
+    assert "True: no vote for step 1 from rank 1 within 3 s" in str(found[0])
+    assert "no vote for step 1 from rank 1" in str(found[2])
+    model, optimizer = replicated_model(seed=4)
+    with checkpointer(tmp_path, model, optimizer) as lazy:
+        assert lazy.restore() == 0
+        assert not list(tmp_path.glob(".part-*/rank-*"))
+
+
+def one_rank_cannot_write(rank: int, size: int, path: str) -> Any:
+    model, optimizer = replicated_model()
+    errors = []
+    with checkpointer(path, model, optimizer) as lazy:
+        for number in range(3):
+            if number == 1 and rank == 1:
+                part = Path(path) / f".part-{lazy._uid(1)}"
+                part.mkdir(exist_ok=True)
+                (part / "rank-00001.safetensors").write_bytes(b"in the way")
+            lazy.save(number)
+            try:
+                lazy.wait()
+                errors.append(None)
+            except (CheckpointError, OSError) as error:
+                errors.append(f"{type(error).__name__}: {error}")
+            dist.barrier()
+    return errors
+
+
+def test_an_io_error_of_one_rank_fails_that_checkpoint_on_all(tmp_path):
+    found = run_ranks(3, one_rank_cannot_write, str(tmp_path))
+    for errors in found:
+        assert errors[0] is None
+        assert errors[2] is None
+        assert "File exists (EEXIST)" in errors[1]
+        assert "rank-00001.safetensors" in errors[1]
+    assert sorted(manifest_of(path)["step"] for path in tmp_path.glob("step-*")) == [0, 2]
+    assert not list(tmp_path.glob(".part-*"))
+
+
+def damaged(rank: int, size: int, path: str) -> Any:
+    model, optimizer = replicated_model()
+    with checkpointer(path, model, optimizer) as lazy:
+        for number in range(2):
+            step_replicated(model, optimizer, number)
+            lazy.save(number)
+            if number == 0:
+                want = copied([dict(model.state_dict()), optimizer.state_dict()])
+        lazy.wait()
+        dist.barrier()
+        if rank == 0:
+            file = max(Path(path).glob("step-*")) / "rank-00001.safetensors"
+            data = bytearray(file.read_bytes())
+            data[-5000] ^= 4
+            file.write_bytes(data)
+        dist.barrier()
+        assert lazy.restore() == 0
+        got = copied([dict(model.state_dict()), optimizer.state_dict()])
+        lazy.save(2)
+        lazy.wait()
+    return same(got, want)
+
+
+def test_damage_in_one_ranks_file_makes_all_fall_back_together(tmp_path):
+    assert run_ranks(3, damaged, str(tmp_path)) == [True] * 3
+
+
+def part_of_the_ranks(rank: int, size: int, path: str) -> Any:
+    group = dist.new_group([0, 2])
+    model, optimizer = replicated_model()
+    if rank == 1:
+        with pytest.raises(InvalidArgument, match=r"rank 1 is not in process_group, which has ranks \[0, 2\]"):
+            checkpointer(path, model, optimizer, process_group=group)
+        return None
+    with checkpointer(path, model, optimizer, process_group=group) as lazy:
+        lazy.save(0)
+        lazy.wait()
+        return lazy.restore()
+
+
+def test_a_process_group_that_is_not_all(tmp_path):
+    assert run_ranks(3, part_of_the_ranks, str(tmp_path)) == [0, None, 0]
+    (step,) = tmp_path.glob("step-*")
+    assert manifest_of(step)["world"] == 2
+
+
+def busy(rank: int, size: int, path: str) -> Any:
+    checkpointer(path, *replicated_model())
+
+
+def test_a_directory_that_is_taken_is_refused_on_every_rank(tmp_path):
+    from hetsp_ext.errors import CheckpointBusy
+
+    with checkpointer(tmp_path, Holder(a=1)):
+        found = run_ranks(2, busy, str(tmp_path), outcomes=True)
+    assert [type(error) for error in found] == [CheckpointBusy, CheckpointBusy]
+
+
+def whole_training(rank: int, size: int, path: str, staging: str) -> Any:
+    training = Training(width=2000)
+    with checkpointer(path, staging_path=staging, **training.objects) as lazy:
+        for number in range(4):
+            training.step()
+            lazy.save(number)
+        lazy.wait()
+        assert not lazy.stats.failed
+        return training.state()
+
+
+def test_staging_over_ranks(tmp_path):
+    states = run_ranks(2, whole_training, str(tmp_path / "slow"), str(tmp_path / "fast"))
+    for level in ("slow", "fast"):
+        assert len(list((tmp_path / level).glob("step-*"))) == 2
+        training = Training(width=2000, seed=3)
+        with checkpointer(tmp_path / level, **training.objects) as lazy:
+            assert lazy.restore() == 3
+        assert same(training.state(), states[0])
+
+
+def test_a_failure_of_the_test_itself_is_seen(tmp_path):
+    with pytest.raises(RankFailure):
+        run_ranks(2, part_of_the_ranks, str(tmp_path))
+    assert _layout.SMALLEST_CUT < 300 * 300 * 4  # the matrices above are cut over the ranks
