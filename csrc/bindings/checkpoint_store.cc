@@ -88,11 +88,14 @@ void register_verified_read(nb::module_& m) {
       .def_prop_ro(
           "faults", [](const Restoration& r) { return tuples(r.faults); },
           "[(index of the file, begin, end, what), ...]; empty: every piece has arrived")
+      .def("finish", &Restoration::finish, Released(), "copies what was held back; what is no longer right is added to faults")
       .def("rollback", &Restoration::rollback, Released(), "puts the old bytes back; the destinations must still live")
       .def("forget", &Restoration::forget, Released(), "frees the old bytes")
       .def_ro("bytes", &Restoration::bytes, "of the pieces")
+      .def_ro("kept", &Restoration::kept, "old bytes kept")
       .def_ro("seconds", &Restoration::seconds)
-      .def_ro("undo", &Restoration::undo, "\"kept\", \"checked first\" (too little memory to keep old bytes) or \"none\"")
+      .def_ro("undo", &Restoration::undo,
+              "how most of it was done: \"kept\" (old bytes), \"checked first\" (and read again) or \"none\"")
       .def_ro("refusal", &Restoration::refusal, "why files were read through the page cache; empty where they were not")
       .def("__repr__", [](const Restoration& r) {
         return concat("<hetsp_ext.Restoration of ", r.bytes, " bytes in ", r.seconds, " s: ", r.faults.size(), " faults, undo ",
@@ -101,20 +104,27 @@ void register_verified_read(nb::module_& m) {
   m.def(
       "verified_read",
       [](const std::vector<FileSpec>& files, const std::vector<PieceTuple>& pieces, std::int64_t ring_bytes,
-         const std::string& checksum, bool undo, const std::optional<std::int64_t>& free_memory) {
+         const std::string& checksum, bool undo, bool hold, const std::optional<std::int64_t>& free_memory) {
         const nb::gil_scoped_release release;
         std::vector<Piece> list;
         list.reserve(pieces.size());
         for (const auto& [file, offset, bytes, address] : pieces)
           list.push_back({file, offset, bytes,
                           reinterpret_cast<std::byte*>(address)});  // NOLINT(performance-no-int-to-ptr): torch's data_ptr()
-        return verified_read(disk(), files, list, {ring_bytes, checksum_from(checksum), undo, true, free_memory});
+        ReadOptions options;
+        options.ring_bytes = ring_bytes;
+        options.checksum = checksum_from(checksum);
+        options.undo = undo;
+        options.hold = hold;
+        options.free_memory = free_memory;
+        return verified_read(disk(), files, list, options);
       },
       "files"_a, "pieces"_a, "ring_bytes"_a = ReadOptions().ring_bytes, "checksum"_a = "auto", "undo"_a = false,
-      "free_memory"_a = nb::none(),
+      "hold"_a = false, "free_memory"_a = nb::none(),
       "Reads pieces (file index, file offset, bytes, destination address) of the files; every touched extent is verified\n"
-      "before a byte of it arrives. With undo the old bytes are kept for rollback() or, where they would take more than\n"
-      "free_memory (None: what the system has), everything is checked before anything is copied.");
+      "before a byte of it arrives. With undo, rollback() puts the old bytes back: they are kept or, where they would take\n"
+      "more than free_memory (None: what the system has) or keeping proves slower, everything is checked before anything is\n"
+      "copied. With hold that copy is left to finish(), so that rollback() is possible although there are no faults here.");
   m.def(
       "verify_file",
       [](std::string path, std::int64_t size, std::string header_hash, std::vector<ExtentTuple> extents,

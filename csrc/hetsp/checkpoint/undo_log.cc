@@ -20,10 +20,13 @@ UndoLog::UndoLog(std::int64_t bytes) : bytes_(static_cast<std::size_t>(bytes) + 
   if (mapped == MAP_FAILED) throw std::bad_alloc();
   raw_ = static_cast<char*>(mapped);
   memory_ = raw_ + (kHugePage - reinterpret_cast<std::uintptr_t>(raw_) % kHugePage) % kHugePage;
-  ::madvise(raw_, bytes_, MADV_HUGEPAGE);  // advice: a kernel without huge pages does without
 }
 
 UndoLog::~UndoLog() { ::munmap(raw_, bytes_); }
+
+void UndoLog::use_huge_pages(bool use) {
+  ::madvise(raw_, bytes_, use ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);  // advice: a kernel without huge pages does without
+}
 
 void UndoLog::keep(const Part& part) {
   staging::stream_copy(memory_ + part.undo, part.destination, static_cast<std::size_t>(part.bytes));

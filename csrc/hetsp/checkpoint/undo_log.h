@@ -9,8 +9,8 @@
 
 namespace hetsp::checkpoint {
 
-// Fresh memory, which costs more to touch for the first time than the copy into it, so that it is advised to huge pages and
-// touched by the threads that fill it, beside their waits for the disk. Parts are kept at their `undo` offset.
+// Memory that is touched for the first time by the threads that fill it, beside their waits for the disk. Parts are kept at
+// their `undo` offset.
 class UndoLog {
  public:
   explicit UndoLog(std::int64_t bytes);  // throws std::bad_alloc
@@ -18,6 +18,7 @@ class UndoLog {
   UndoLog(const UndoLog&) = delete;
   UndoLog& operator=(const UndoLog&) = delete;
 
+  void use_huge_pages(bool use);  // for what is touched from now on
   void keep(const Part& part);           // by any thread, once per part, before its destination changes
   void put_back(const Part& part) const;  // of a part that was kept
 

@@ -22,46 +22,33 @@ namespace hetsp::checkpoint {
 
 namespace {
 
-// Two extents of 4 MiB that begin in the middle of a page: the request is 8 MiB and a page.
-constexpr std::int64_t kSlotBytes = (std::int64_t{8} << 20) + 2 * kPage;
 constexpr int kMostWorkers = 4;
 constexpr std::int64_t kReserve = std::int64_t{256} << 20;  // bytes left to others when old bytes are kept
 
-// The longest read, up to kSlotBytes: few small files need little memory, and touching it takes time.
-std::int64_t slot_for(const ReadPlan& plan) {
+// The longest read, up to `most`: few small files need little memory, and touching it takes time.
+std::int64_t slot_for(const ReadPlan& plan, std::int64_t most) {
   std::int64_t longest = kPage;
   for (const Read& read : plan.reads) longest = std::max(longest, read.end - read.begin);
-  return std::min(longest, kSlotBytes);
+  return std::min(longest, most);
 }
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+// Reads [begin, end) of a plan.
+struct Range {
+  std::size_t begin, end;
+};
 
 // Failures that say nothing about the file.
 bool is_ours(int code) { return code == EMFILE || code == ENFILE || code == ENOMEM; }
 
 }  // namespace
 
-Restoration::Restoration() = default;
-Restoration::~Restoration() = default;
-Restoration::Restoration(Restoration&&) noexcept = default;
-Restoration& Restoration::operator=(Restoration&&) noexcept = default;
-
-void Restoration::rollback() {
-  require(copied_.empty() || log_, "rollback: ", copied_.size(),
-          " runs of bytes have been written over and no old ones are kept", " (undo: ", undo, ")");
-  for (const Part& part : copied_) log_->put_back(part);
-  forget();
-}
-
-void Restoration::forget() {
-  copied_.clear();
-  copied_.shrink_to_fit();
-  log_.reset();
-}
-
 // One run over a plan.
 class VerifiedRead {
  public:
+  enum class Way { copy, keep_small, keep_huge, check };  // keep: old bytes, in small or huge pages
+
   VerifiedRead(FileSystem& files, const std::vector<FileSpec>& specs, const ReadPlan& plan, const ReadOptions& options,
                Restoration& result)
       : files_(files),
@@ -70,34 +57,18 @@ class VerifiedRead {
         options_(options),
         result_(result),
         workers_(static_cast<int>(std::clamp<std::int64_t>(
-            std::min(options.ring_bytes / kSlotBytes, static_cast<std::int64_t>(plan.reads.size())), 1, kMostWorkers))),
+            std::min(options.ring_bytes / options.slot_bytes, static_cast<std::int64_t>(plan.reads.size())), 1, kMostWorkers))),
         pool_(workers_),
-        slot_bytes_(slot_for(plan)),
+        slot_bytes_(slot_for(plan, options.slot_bytes)),
         ring_(workers_ * slot_bytes_, slot_bytes_),
         sources_(specs.size()),
         left_(specs.size(), 0),
         said_(specs.size(), false) {}
 
-  void run(bool copy, bool every_file = false) {
-    for (const Read& read : plan_.reads) ++left_[read.file];
-    said_.assign(specs_.size(), false);
-    std::vector<char> copied(plan_.reads.size(), 0);
-    const auto note = [&] {
-      for (std::size_t i = 0; i < copied.size(); ++i)
-        if (copied[i]) result_.copied_.insert(result_.copied_.end(), plan_.reads[i].parts.begin(), plan_.reads[i].parts.end());
-    };
-    try {
-      each_read(copy, copied);
-      if (every_file) look_at_the_rest();
-    } catch (...) {
-      note();
-      if (result_.log_) result_.rollback();
-      throw;
-    }
-    note();
-    std::sort(result_.faults.begin(), result_.faults.end(), [](const Fault& a, const Fault& b) {
-      return std::tie(a.file, a.begin, a.end, a.what) < std::tie(b.file, b.begin, b.end, b.what);
-    });
+  // Reads and checks everything; with Way::copy what is good is copied.
+  void run(Way way) {
+    pass({{0, plan_.reads.size()}}, way);
+    sort_faults();
   }
 
   // Files of which nothing is read still have a length.
@@ -107,28 +78,109 @@ class VerifiedRead {
         (void)open(static_cast<std::int32_t>(file));
         sources_[file].reset();
       }
+    sort_faults();
   }
 
-  void keep_old(std::unique_ptr<UndoLog> log) { result_.log_ = std::move(log); }
+  // Reads everything with a way back, by the way that proves fastest; returns the ranges that were checked only.
+  std::vector<Range> run_with_undo(std::unique_ptr<UndoLog> log) {
+    result_.log_ = std::move(log);
+    const std::size_t all = plan_.reads.size(), workers = static_cast<std::size_t>(workers_);
+    const std::size_t window = options_.window ? static_cast<std::size_t>(std::max<std::int64_t>(1, *options_.window))
+                                               : std::clamp(all / 64, workers, 8 * workers);
+    std::vector<Range> checked;
+    Way way = result_.log_ ? Way::keep_small : Way::check;
+    std::size_t at = 0, portion = all;
+    double checking = 0;  // bytes per second, both readings counted
+    count_left({{0, all}});
+    if (result_.log_ && all >= 8 * window) {
+      double best = 0;
+      for (const Way trial : {Way::keep_small, Way::keep_huge, Way::check}) {
+        const double rate = timed(trial, {at, at + window}, checked) / (trial == Way::check ? 2 : 1);
+        at += window;
+        if (rate > best) best = rate, way = trial;
+        if (trial == Way::check) checking = rate;
+      }
+      portion = 2 * window;
+    }
+    while (at < all) {  // memory that comes fast may come to an end
+      const std::size_t end = way == Way::check ? all : std::min(all, at + portion);
+      if (timed(way, {at, end}, checked) < checking) way = Way::check;
+      at = end;
+    }
+    result_.undo = way == Way::check ? "checked first" : "kept";
+    sort_faults();
+    return checked;
+  }
+
+  // Reads and checks these ranges again, and copies them.
+  void copy_again(const std::vector<Range>& ranges) {
+    pass(ranges, Way::copy);
+    sort_faults();
+  }
 
  private:
-  void each_read(bool copy, std::vector<char>& copied) {
-    for_each_item(pool_, static_cast<std::int64_t>(plan_.reads.size()), [&](std::int64_t item, int worker) {
-      const Read& read = plan_.reads[item];
-      if (const auto source = open(read.file)) {
-        try {
-          char* const slot = ring_.slot(worker);
-          const bool good = check(read, *source, slot);
-          if (good && copy && !faulty_) {
-            deliver(read, slot);
-            copied[item] = 1;
-          }
-        } catch (const IoError& error) {
-          if (is_ours(error.code())) throw;
-          fault({read.file, read.extents.front().begin, read.extents.back().end, error.what()});
+  void count_left(const std::vector<Range>& ranges) {
+    left_.assign(specs_.size(), 0);
+    said_.assign(specs_.size(), false);
+    for (const Range& range : ranges)
+      for (std::size_t i = range.begin; i < range.end; ++i) ++left_[plan_.reads[i].file];
+  }
+
+  void pass(const std::vector<Range>& ranges, Way way) {
+    count_left(ranges);
+    for (const Range& range : ranges) each_read(range, way);
+  }
+
+  // Bytes per second.
+  double timed(Way way, Range range, std::vector<Range>& checked) {
+    if (result_.log_ && way != Way::check) result_.log_->use_huge_pages(way == Way::keep_huge);
+    const double begin = now();
+    each_read(range, way);
+    std::int64_t bytes = 0;
+    for (std::size_t i = range.begin; i < range.end; ++i) bytes += plan_.reads[i].end - plan_.reads[i].begin;
+    if (way == Way::check) checked.push_back(range);
+    return static_cast<double>(bytes) / std::max(1e-9, now() - begin);
+  }
+
+  void each_read(Range range, Way way) {
+    std::vector<char> copied(range.end - range.begin, 0);
+    const auto note = [&] {
+      for (std::size_t i = 0; i < copied.size(); ++i)
+        for (const Part& part : plan_.reads[range.begin + i].parts) {
+          if (!copied[i]) continue;
+          (way == Way::copy ? result_.lost_ : result_.kept) += part.bytes;
+          if (way != Way::copy) result_.kept_parts_.push_back(part);
         }
-      }
-      done_with(read.file);
+    };
+    try {
+      for_each_item(pool_, static_cast<std::int64_t>(copied.size()), [&](std::int64_t item, int worker) {
+        const Read& read = plan_.reads[range.begin + static_cast<std::size_t>(item)];
+        if (const auto source = open(read.file)) {
+          try {
+            char* const slot = ring_.slot(worker);
+            const bool good = check(read, *source, slot);
+            if (good && way != Way::check && !faulty_) {
+              deliver(read, slot, way);
+              copied[item] = 1;
+            }
+          } catch (const IoError& error) {
+            if (is_ours(error.code())) throw;
+            fault({read.file, read.extents.front().begin, read.extents.back().end, error.what()});
+          }
+        }
+        done_with(read.file);
+      });
+    } catch (...) {  // nobody will have the Restoration
+      note();
+      result_.put_back();
+      throw;
+    }
+    note();
+  }
+
+  void sort_faults() {
+    std::sort(result_.faults.begin(), result_.faults.end(), [](const Fault& a, const Fault& b) {
+      return std::tie(a.file, a.begin, a.end, a.what) < std::tie(b.file, b.begin, b.end, b.what);
     });
   }
 
@@ -207,9 +259,9 @@ class VerifiedRead {
     return false;
   }
 
-  void deliver(const Read& read, const char* slot) {
+  void deliver(const Read& read, const char* slot, Way way) {
     for (const Part& part : read.parts) {
-      if (result_.log_) result_.log_->keep(part);
+      if (way != Way::copy) result_.log_->keep(part);
       staging::stream_copy(part.destination, slot + (part.offset - read.begin), static_cast<std::size_t>(part.bytes));
     }
   }
@@ -251,37 +303,79 @@ std::unique_ptr<UndoLog> room_for(std::int64_t bytes, const ReadOptions& options
 
 }  // namespace
 
+struct Restoration::Pending {
+  FileSystem& files;
+  std::vector<FileSpec> specs;
+  ReadPlan plan;
+  ReadOptions options;
+  std::vector<Range> checked;
+};
+
+Restoration::Restoration() = default;
+Restoration::~Restoration() = default;
+Restoration::Restoration(Restoration&&) noexcept = default;
+Restoration& Restoration::operator=(Restoration&&) noexcept = default;
+
+void Restoration::put_back() const {
+  for (const Part& part : kept_parts_) log_->put_back(part);
+}
+
+void Restoration::rollback() {
+  put_back();
+  forget();
+  pending_.reset();
+  const std::int64_t lost = std::exchange(lost_, 0);
+  require(lost == 0, "rollback: ", lost, " bytes were written over old ones that had not been kept (undo: ", undo, ")");
+}
+
+void Restoration::forget() {
+  kept_parts_.clear();
+  kept_parts_.shrink_to_fit();
+  log_.reset();
+}
+
+void Restoration::finish() {
+  if (!pending_) return;
+  require(faults.empty(), "finish: there are ", faults.size(), " faults, so nothing more may be copied");
+  const double begin = now();
+  const std::unique_ptr<Pending> pending = std::move(pending_);
+  VerifiedRead(pending->files, pending->specs, pending->plan, pending->options, *this).copy_again(pending->checked);
+  for (Fault& fault : faults) fault.what += "; it was right a moment ago";
+  seconds += now() - begin;
+}
+
 Restoration verified_read(FileSystem& files, const std::vector<FileSpec>& specs, const std::vector<Piece>& pieces,
                           const ReadOptions& options) {
   check_options(options);
   const double begin = now();
-  const ReadPlan plan = plan_reads(specs, pieces, kSlotBytes);
+  ReadPlan plan = plan_reads(specs, pieces, options.slot_bytes);
   Restoration result;
   result.bytes = plan.bytes;
   result.undo = "none";
+  std::vector<Range> checked;
   {
     VerifiedRead read(files, specs, plan, options, result);
-    if (options.undo && plan.bytes > 0) {
-      if (auto log = room_for(plan.bytes, options)) {
-        read.keep_old(std::move(log));
-        result.undo = "kept";
-      } else {
-        result.undo = "checked first";
-        read.run(false);
-      }
-    }
-    if (result.faults.empty()) read.run(true);
+    if (!options.undo || plan.bytes == 0)
+      read.run(VerifiedRead::Way::copy);
+    else
+      checked = read.run_with_undo(room_for(plan.bytes, options));
   }
   result.seconds = now() - begin;
+  if (!checked.empty()) {
+    result.pending_ = std::make_unique<Restoration::Pending>(
+        Restoration::Pending{files, specs, std::move(plan), options, std::move(checked)});
+    if (!options.hold && result.faults.empty()) result.finish();
+  }
   return result;
 }
 
 std::vector<Fault> verify_files(FileSystem& files, const std::vector<FileSpec>& specs, const ReadOptions& options) {
   check_options(options);
-  const ReadPlan plan = plan_reads(specs, {}, kSlotBytes, true);
+  const ReadPlan plan = plan_reads(specs, {}, options.slot_bytes, true);
   Restoration result;
   VerifiedRead read(files, specs, plan, options, result);
-  read.run(false, true);
+  read.run(VerifiedRead::Way::check);
+  read.look_at_the_rest();
   return std::move(result.faults);
 }
 

@@ -23,6 +23,7 @@ TEST(kept_bytes_come_back) {
   }
   UndoLog log(kept);
   for (const Part& part : parts) {
+    log.use_huge_pages(random() % 2 == 0);
     log.keep(part);
     std::memset(part.destination, 0xee, static_cast<std::size_t>(part.bytes));
   }

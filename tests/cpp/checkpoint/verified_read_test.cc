@@ -29,7 +29,7 @@ class World {
       FileSpec spec{scratch / concat("f", i), 0, {}, {}};
       const std::int64_t header = up_to(2) ? kPage : up_to(3 * kPage);
       std::int64_t at = header;
-      for (std::int64_t k = up_to(5); k > 0; --k) {
+      for (std::int64_t k = up_to(extent_bytes < kMiB ? 40 : 5); k > 0; --k) {
         const std::int64_t bytes = up_to(3) ? up_to(extent_bytes) : up_to(extent_bytes / kPage) * kPage;
         spec.extents.push_back({at, at + bytes, {}});
         at += bytes;
@@ -113,28 +113,44 @@ Checksum some_checksum(int seed) { return seed % 2 || !available(Checksum::xxh3_
 }  // namespace
 
 TEST(random_pieces_arrive) {
-  for (int seed = 0; seed < 60; ++seed) {
+  int tried = 0;
+  for (int seed = 0; seed < 120; ++seed) {
     check::context() = concat("seed ", seed);
     World world(seed, some_checksum(seed), 1 + seed % 4, seed % 5 ? 3 * kPage : 4 * kMiB);
     world.choose_pieces(1 + seed % 7);
     world.options.undo = seed % 3 == 0;
     world.options.direct = seed % 7 != 0;
     world.options.ring_bytes = seed % 4 * 10 * kMiB;
-    if (seed % 2) world.options.free_memory = 0;
+    if (seed % 5) {
+      world.options.slot_bytes = 4 * kPage;  // many reads, so that every way is tried
+      world.options.window = 1 + seed % 2;
+    }
+    world.options.hold = seed % 2;
+    if (seed % 4 == 1) world.options.free_memory = 0;
     Restoration done = world.read();
     CHECK_EQ(describe(done.faults), "");
+    tried += done.undo != "none" && done.kept > 0 && done.kept < done.bytes;
+    if (world.options.hold) {
+      CHECK(world.options.undo == (world.memory != world.expected) || done.kept == done.bytes);
+      done.finish();
+      CHECK_EQ(describe(done.faults), "");
+    }
     CHECK(world.memory == world.expected);
     CHECK(world.verify().empty());
     std::int64_t bytes = 0;
     for (const Piece& piece : world.pieces) bytes += piece.bytes;
     CHECK_EQ(done.bytes, bytes);
-    if (done.undo == "kept") {
+    if (world.options.undo && done.kept == done.bytes) {
       done.rollback();
       CHECK(world.memory == world.before);
       done.rollback();
+    } else if (done.bytes > 0) {
+      CHECK_THROWS(InvalidArgument, "had not been kept", (done.rollback(), 0));
     }
     CHECK_EQ(world.files.open_descriptors(), 0);
   }
+  check::context() = "";
+  CHECK(tried > 3);  // reads of which some bytes were kept and some only checked
 }
 
 TEST(no_byte_of_a_bad_extent_arrives_and_good_ones_are_taken_back) {
@@ -144,6 +160,11 @@ TEST(no_byte_of_a_bad_extent_arrives_and_good_ones_are_taken_back) {
     world.choose_pieces(1 + seed % 5);
     world.options.undo = true;
     if (seed % 2) world.options.free_memory = 0;
+    if (seed % 5 && seed % 3) {
+      world.options.slot_bytes = 8 * kPage;
+      world.options.window = 1;
+    }
+    world.options.hold = seed % 7 == 0;
     const Piece& piece =
         world.pieces[static_cast<std::size_t>(world.up_to(static_cast<std::int64_t>(world.pieces.size()) - 1))];
     if (piece.bytes == 0) continue;
@@ -165,7 +186,9 @@ TEST(no_byte_of_a_bad_extent_arrives_and_good_ones_are_taken_back) {
     CHECK(world.memory == world.before);
     if (world.options.free_memory) CHECK(done.undo == "checked first");
     world.mend(piece.file);
-    CHECK(world.read().faults.empty());
+    done = world.read();
+    done.finish();
+    CHECK(done.faults.empty());
     CHECK(world.memory == world.expected);
   }
 }
@@ -220,9 +243,10 @@ TEST(every_kind_of_damage_is_named) {
 }
 
 TEST(a_disk_that_cannot_read_is_a_fault_and_a_process_that_cannot_is_an_error) {
-  World world(3, some_checksum(0), 2, 3 * kPage);
-  world.choose_pieces(4);
+  World world(3, some_checksum(0), 3, 3 * kPage);
+  world.choose_pieces(9);
   world.options.undo = true;
+  world.options.slot_bytes = 4 * kPage;
   world.files.fail({.operation = Operation::pread, .code = EIO});
   Restoration done = world.read();
   CHECK(describe(done.faults).find("Input/output error (EIO)") != std::string::npos);
@@ -290,7 +314,36 @@ TEST(a_disk_that_answers_differently_the_second_time_is_caught) {
   Restoration done = world.read(files);
   CHECK(done.undo == "checked first");
   CHECK(!done.faults.empty());
-  CHECK(world.memory == world.before);
+  CHECK(done.faults[0].what.ends_with("; it was right a moment ago"));
+  CHECK(world.memory == world.before);  // of this one read nothing was copied
+  done.rollback();
+}
+
+TEST(until_finish_everything_can_be_taken_back) {
+  World world(12, some_checksum(0), 1, 8 * kPage);
+  world.choose_pieces(9);
+  world.options.undo = world.options.hold = true;
+  for (const std::optional<std::int64_t> free_memory : {std::optional<std::int64_t>(), std::optional<std::int64_t>(0)}) {
+    world.options.free_memory = free_memory;
+    Restoration done = world.read();
+    CHECK(done.bytes > 0 && done.faults.empty());
+    CHECK(done.kept == (free_memory ? 0 : done.bytes));
+    done.rollback();
+    CHECK(world.memory == world.before);
+    done.finish();  // nothing any more
+    CHECK(world.memory == world.before);
+  }
+  Restoration done = world.read();
+  world.flip(0, world.pieces[0].offset);
+  done.finish();
+  CHECK(!done.faults.empty());
+  CHECK_THROWS(InvalidArgument, "faults, so nothing more may be copied",
+               (
+                   [&] {
+                     Restoration again = world.read();
+                     again.finish();
+                   }(),
+                   0));
 }
 
 TEST(refusals_of_direct_reads_are_reported) {
@@ -330,7 +383,7 @@ TEST(nothing_kept_is_nothing_to_roll_back) {
   Restoration done = world.read();
   CHECK(done.bytes > 0);
   CHECK(done.undo == "none");
-  CHECK_THROWS(InvalidArgument, "no old ones are kept (undo: none)", (done.rollback(), 0));
+  CHECK_THROWS(InvalidArgument, "bytes were written over old ones that had not been kept (undo: none)", (done.rollback(), 0));
   world.options.undo = true;
   done = world.read();
   done.forget();

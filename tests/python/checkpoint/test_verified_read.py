@@ -66,6 +66,26 @@ def test_a_flipped_bit_leaves_live_tensors_as_they_were(file, free_memory):
     assert "1 faults" in repr(done)
 
 
+@pytest.mark.parametrize("free_memory", [None, 0])
+def test_a_good_read_can_be_taken_back_until_it_is_finished(file, free_memory):
+    spec, data = file
+    for certain in (False, True):
+        target = torch.full((3 * EXTENT,), 7, dtype=torch.uint8)
+        pieces = [(0, HEADER, 3 * EXTENT, target.data_ptr())]
+        done = core.verified_read([spec], pieces, checksum="crc32c", undo=True, hold=True, free_memory=free_memory)
+        assert done.faults == []
+        assert done.kept == (0 if free_memory == 0 else 3 * EXTENT)
+        if certain:
+            done.finish()
+            assert torch.equal(target, data[HEADER:])
+            done.forget()
+        else:
+            done.rollback()
+            assert target.eq(7).all()
+            done.finish()
+            assert target.eq(7).all()
+
+
 def test_a_missing_file_is_a_fault_and_a_bad_call_an_error(file, tmp_path):
     spec, _ = file
     gone = core.FileSpec(str(tmp_path / "gone"), spec.size, spec.header_hash, spec.extents)
