@@ -10,7 +10,7 @@ readings is the one case in which live tensors have changed, and the error says 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,7 @@ class Pending:
         self._restoration: Any = None
         self._reads = Reads()
         self._portions: Iterator[int] = iter(())
+        self._finish: Callable[[], list[Fault]] = list
 
     def rollback(self) -> None:
         """The live tensors are what they were before, if they were to be undone.
@@ -69,7 +70,12 @@ class Pending:
             ) from None
 
     def place(self) -> None:
-        """The live tensors are what the checkpoint holds."""
+        """The live tensors are what the checkpoint holds.
+
+        Raises CheckpointCorrupt where what was only verified so far does not verify again as it is copied.
+        """
+        for fault in self._finish():
+            raise CheckpointCorrupt(f"{fault}, and live tensors have changed since")
         self._reads.place()
         self.bytes += sum(self._portions)
         if self._restoration is not None:
@@ -108,14 +114,14 @@ def _want(opened: Opened, reads: Reads, target: Target) -> None:
     reads.want(target.name, target.tensor, offsets, opened.stored(target.name, target.box), opened.dtype(target.name))
 
 
-def _run(opened: Opened, reads: Reads, ring_bytes: int, undo: bool) -> tuple[Any, list[Fault]]:
-    """Reads the pieces of `reads`: what the native reader gives, and its faults with the names of tensors."""
+def _run(opened: Opened, reads: Reads, ring_bytes: int, undo: bool, hold: bool) -> tuple[Any, Callable[[], list[Fault]]]:
+    """Reads the pieces of `reads`: what the native reader gives, and a call for its faults with the names of tensors."""
     files = sorted({piece[0] for piece in reads.pieces})
     place = {file: index for index, file in enumerate(files)}
     pieces = [(place[file], offset, size, address) for file, offset, size, address in reads.pieces]
     specs = [opened.file_spec(file) for file in files]
-    restoration = core.verified_read(specs, pieces, ring_bytes, opened.manifest.checksum, undo)
-    return restoration, [opened.fault(files[file], begin, end, what) for file, begin, end, what in restoration.faults]
+    restoration = core.verified_read(specs, pieces, ring_bytes, opened.manifest.checksum, undo, hold)
+    return restoration, lambda: [opened.fault(files[file], begin, end, what) for file, begin, end, what in restoration.faults]
 
 
 def read(
@@ -154,8 +160,15 @@ def read(
         return pending
     for target in targets:
         _want(opened, pending._reads, target)
-    pending._restoration, pending.faults = _run(opened, pending._reads, ring_bytes, undo)
-    pending.bytes = pending._restoration.bytes
+    # Where the verdicts of others are waited for, what the native reader has only verified must not be copied before them.
+    restoration, faults = _run(opened, pending._reads, ring_bytes, undo, hold=undo and not alone)
+    pending._restoration, pending.faults, pending.bytes = restoration, faults(), restoration.bytes
+
+    def finish() -> list[Fault]:
+        restoration.finish()
+        return faults()
+
+    pending._finish = finish
     return pending
 
 
@@ -166,11 +179,9 @@ def _portions(opened: Opened, targets: Sequence[Target], free_bytes: int, ring_b
         reads = Reads()
         while waiting and (not reads.pieces or reads.detour_bytes + waiting[0].tensor.nbytes <= free_bytes):
             _want(opened, reads, waiting.pop(0))
-        restoration, faults = _run(opened, reads, ring_bytes, False)
-        if faults:
-            raise CheckpointCorrupt(
-                f"{opened.path}: {faults[0]}; it verified a moment ago, and live tensors have changed since"
-            )
+        restoration, faults = _run(opened, reads, ring_bytes, undo=False, hold=False)
+        for fault in faults():
+            raise CheckpointCorrupt(f"{opened.path}: {fault}; it verified a moment ago, and live tensors have changed since")
         reads.place()
         yield restoration.bytes
 

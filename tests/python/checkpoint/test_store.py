@@ -285,6 +285,21 @@ def test_with_too_little_memory_a_fault_between_the_readings_is_told(newest):
         pending.place()
 
 
+def test_what_only_was_verified_is_taken_back_or_placed_when_all_ranks_agree(folder):
+    (path,) = folder.glob("step-*-04")
+    for agreed in (False, True):
+        tensors = live()
+        before = {name: tensor.clone() for name, tensor in tensors.items()}
+        pending = _restore.read(Opened(path), into(tensors)(None), alone=False)
+        assert pending.faults == []
+        if agreed:
+            pending.place()
+            assert_equal(tensors, 20)
+        else:
+            pending.rollback()
+            assert all(torch.equal(tensor, before[name]) for name, tensor in tensors.items())
+
+
 def test_without_undo_a_fault_is_still_told_and_the_next_one_is_restored(folder):
     damage(folder, 4)
     tensors = live()
