@@ -2,7 +2,7 @@
 # takes its place, and the run time says what it goes without.
 set(HETSP_XXHASH AUTO CACHE STRING "XXH3 checksums from xxHash's header: AUTO, ON or OFF (then CRC-32C)")
 
-# hetsp_find_optional(OPTION FOUND HINT): ends the choice of OPTION, FOUND being whether all of it was found.
+# hetsp_choose(OPTION FOUND HINT): ends the choice of OPTION, FOUND being whether all of it was found.
 function(hetsp_choose option found hint)
   if(${option} STREQUAL "OFF")
     set(HAS OFF)
@@ -28,3 +28,14 @@ if(HETSP_XXHASH_INCLUDE)
   endif()
 endif()
 hetsp_choose(HETSP_XXHASH ${_found} "Debian: libxxhash-dev")
+
+# The archive, not the shared library: the modules are to load where liburing is not installed.
+set(HETSP_IO_URING AUTO CACHE STRING "Write checkpoints through io_uring, with liburing: AUTO, ON or OFF (then pwrite)")
+find_path(HETSP_LIBURING_INCLUDE liburing.h)
+find_library(HETSP_LIBURING_ARCHIVE liburing.a)
+mark_as_advanced(HETSP_LIBURING_INCLUDE HETSP_LIBURING_ARCHIVE)
+set(_found OFF)
+if(HETSP_LIBURING_INCLUDE AND HETSP_LIBURING_ARCHIVE)
+  set(_found ON)
+endif()
+hetsp_choose(HETSP_IO_URING ${_found} "Debian: liburing-dev")

@@ -11,6 +11,7 @@
 #include "bindings/register.h"
 #include "hetsp/base/error.h"
 #include "hetsp/checkpoint/engine.h"
+#include "hetsp/checkpoint/io_probe.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -126,6 +127,23 @@ void register_engine(nb::module_& m) {
             return e.begin(path, std::move(text), std::move(spans));
           },
           nb::keep_alive<0, 1>(), "path"_a, "header"_a, "addresses"_a, "sizes"_a, "groups"_a)
+      .def_static(
+          "probe",
+          [](const std::string& directory, const std::string& io) {
+            const IoMode best = io_mode_of(io);
+            IoProbe probe;
+            {
+              const nb::gil_scoped_release release;
+              PosixFileSystem fs;
+              probe = probe_io(fs, directory, best);
+            }
+            nb::dict result;
+            result["io"] = name(probe.mode);
+            result["reasons"] = probe.reasons;
+            result["checksum"] = name(best_checksum());
+            return result;
+          },
+          "directory"_a, "io"_a = "auto")
       .def("close", &Engine::close, nb::call_guard<nb::gil_scoped_release>())
       .def_prop_ro("checksum", [](const PythonEngine& e) { return name(e.checksum()); })
       .def_prop_ro("io", [](const PythonEngine& e) { return name(e.io()); })

@@ -26,7 +26,10 @@ ROOMS = {
 # Headers of the system and of optional libraries that one room alone may include: file access has one door.
 ROOM_HEADERS = {
     "staging": ("<sys/mman.h>",),
-    "checkpoint": ("<dirent.h>", "<fcntl.h>", "<sys/file.h>", "<sys/mman.h>", "<sys/stat.h>", "<xxhash.h>"),
+    "checkpoint": (
+        *("<dirent.h>", "<fcntl.h>", "<sys/eventfd.h>", "<sys/file.h>", "<sys/mman.h>", "<sys/stat.h>"),
+        *("<liburing.h>", "<xxhash.h>"),
+    ),
 }
 # The edges, where torch (its stable ABI only) and Python live: rooms or headers of the core, folders of foreign headers.
 EDGES = {

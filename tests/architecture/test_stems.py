@@ -47,7 +47,7 @@ TESTED_ELSEWHERE = {
 # Sources that implement part of another header: one strategy each.
 DECLARED_ELSEWHERE = {"csrc/hetsp/planner/auto.cc": "csrc/hetsp/planner/strategies.h"}
 DRAWERS = ("util", "utils", "common", "helper", "helpers", "misc")
-BACKENDS = ("cpu", "cuda", "no_cuda", "xxh3", "no_xxh3")
+BACKENDS = ("cpu", "cuda", "no_cuda", "xxh3", "no_xxh3", "io_uring", "no_io_uring")
 
 
 def header_missing(source: str, known: set[str]) -> bool:

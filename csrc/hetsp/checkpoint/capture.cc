@@ -321,7 +321,11 @@ Capture::Seconds Capture::seconds() const {
   return seconds_;
 }
 IoMode Capture::io() const { return file_.mode(); }
-std::string Capture::io_reason() const { return file_.reason(); }
+std::string Capture::io_reason() const {
+  std::string text;
+  for (const std::string& reason : file_.reasons()) text += (text.empty() ? "" : "; ") + reason;
+  return text;
+}
 
 void Capture::require_written(const char* what) const {
   require(written(), what, " of ", request_.path, " asked for before it is written", failed() ? " (it failed)" : "");

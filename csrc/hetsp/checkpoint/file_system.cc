@@ -87,4 +87,8 @@ int PosixFileSystem::list(const std::string& path, std::vector<std::string>& nam
 int PosixFileSystem::lock(int fd, bool wait) { return checked(::flock(fd, LOCK_EX | (wait ? 0 : LOCK_NB))); }
 int PosixFileSystem::unlock(int fd) { return checked(::flock(fd, LOCK_UN)); }
 
+std::unique_ptr<IoRing> PosixFileSystem::io_ring(unsigned entries, std::string& why_not) {
+  return open_io_ring(entries, why_not);
+}
+
 }  // namespace hetsp::checkpoint

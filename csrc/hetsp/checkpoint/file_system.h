@@ -6,8 +6,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
+
+#include "hetsp/checkpoint/io_ring.h"
 
 namespace hetsp::checkpoint {
 
@@ -43,6 +46,12 @@ class FileSystem {
 
   virtual int lock(int fd, bool wait) = 0;  // flock, exclusive; -EWOULDBLOCK where another holds it
   virtual int unlock(int fd) = 0;
+
+  // For several writes at a time; null, with the reason, where there is none.
+  virtual std::unique_ptr<IoRing> io_ring(unsigned /*entries*/, std::string& why_not) {
+    why_not = "this file system has no io_uring";
+    return nullptr;
+  }
 };
 
 // The real one. Without state: one instance serves all threads.
@@ -65,6 +74,7 @@ class PosixFileSystem final : public FileSystem {
   int list(const std::string& path, std::vector<std::string>& names) override;
   int lock(int fd, bool wait) override;
   int unlock(int fd) override;
+  std::unique_ptr<IoRing> io_ring(unsigned entries, std::string& why_not) override;
 };
 
 }  // namespace hetsp::checkpoint

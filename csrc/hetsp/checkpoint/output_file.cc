@@ -24,7 +24,7 @@ void OutputFile::make() {
     } catch (const IoError& error) {
       if (!is_refusal(-error.code())) throw;
       direct_ = false;
-      reason_ = "O_DIRECT refused by open: " + describe_errno(error.code());
+      direct_reason_ = "O_DIRECT refused by open: " + describe_errno(error.code());
       // Linux has made the file before it refuses, so O_EXCL would now find our own. (Another's gives EEXIST above.)
       made_ = true;
       file_ = std::make_shared<File>(fs_, path_, O_WRONLY | O_CREAT | O_TRUNC);
@@ -60,8 +60,8 @@ void OutputFile::fall_back(const std::shared_ptr<File>& refused, const std::stri
   if (file_ != refused) return;  // another thread was first
   auto buffered = std::make_shared<File>(fs_, path_, O_WRONLY);
   direct_ = false;
-  reason_ = "O_DIRECT refused by " + when + ": " +
-            (result < 0 ? describe_errno(static_cast<int>(-result)) : concat("only ", result, " bytes were written"));
+  direct_reason_ = "O_DIRECT refused by " + when + ": " +
+                   (result < 0 ? describe_errno(static_cast<int>(-result)) : concat("only ", result, " bytes were written"));
   refused_ = std::exchange(file_, std::move(buffered));
 }
 
@@ -100,14 +100,24 @@ void OutputFile::discard() noexcept {
   if (!failure_) failure_.emplace("write", path_, ECANCELED);
 }
 
-IoMode OutputFile::mode() const {
+void OutputFile::note_ring(bool ringed, const std::string& why_not) {
   const std::lock_guard lock(mutex_);
-  return direct_ ? IoMode::direct : IoMode::buffered;
+  ringed_ = ringed;
+  ring_reason_ = why_not;
 }
 
-std::string OutputFile::reason() const {
+IoMode OutputFile::mode() const {
   const std::lock_guard lock(mutex_);
-  return reason_;
+  if (!direct_) return IoMode::buffered;
+  return ringed_ ? IoMode::io_uring : IoMode::direct;
+}
+
+std::vector<std::string> OutputFile::reasons() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<std::string> reasons;
+  for (const std::string& reason : {ring_reason_, direct_reason_})
+    if (!reason.empty()) reasons.push_back(reason);
+  return reasons;
 }
 
 }  // namespace hetsp::checkpoint

@@ -11,6 +11,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "hetsp/checkpoint/file.h"
 #include "hetsp/checkpoint/io_error.h"
@@ -43,8 +44,11 @@ class OutputFile {
   void discard() noexcept;  // closed; removed, where it is of our making
 
   [[nodiscard]] const std::string& path() const { return path_; }
-  [[nodiscard]] IoMode mode() const;        // buffered or direct, as it is being written
-  [[nodiscard]] std::string reason() const;  // why not direct; empty where it is or was not asked for
+  // By whoever writes through the descriptor: that io_uring did, or why it did not.
+  void note_ring(bool ringed, const std::string& why_not);
+
+  [[nodiscard]] IoMode mode() const;                      // as it is being written
+  [[nodiscard]] std::vector<std::string> reasons() const;  // why not in a better mode of those asked for
 
  private:
   struct Opened {
@@ -63,7 +67,8 @@ class OutputFile {
   std::shared_ptr<File> refused_;  // kept open: another thread may be writing to it
   bool direct_;
   bool made_ = false;
-  std::string reason_;
+  bool ringed_ = false;
+  std::string direct_reason_, ring_reason_;
   std::optional<IoError> failure_;  // of open: every writer gets it
 };
 

@@ -1,6 +1,9 @@
 // Writes of ring slots to files, and what is to follow them, in threads of its own.
 //
-// Jobs start in the order in which they came and may end in any. Signals are blocked in these threads: they belong to the
+// Each writer thread either keeps several writes under way through an IoRing or makes one pwrite at a time. The ring is tried
+// first where it is asked for; a write that it refuses is made by pwrite, and if that succeeds the ring is not used again.
+// Other jobs, which sync files, have one more thread, so that the next file's writes need not wait for them. Jobs of a kind
+// start in the order in which they came and may end in any. Signals are blocked in all these threads: they belong to the
 // program, and an interrupted write would only have to be resumed.
 #pragma once
 
@@ -8,6 +11,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -31,8 +35,9 @@ struct Write {
 class WriteQueue {
  public:
   struct Options {
-    IoMode best = IoMode::direct;
-    int writers = 1;  // threads
+    IoMode best = IoMode::io_uring;
+    int writers = 1;  // threads, each with an IoRing of its own
+    int depth = 8;    // writes under way in an IoRing
   };
   WriteQueue(FileSystem& fs, const Options& options);
   ~WriteQueue();  // runs all that has come, then ends
@@ -40,22 +45,36 @@ class WriteQueue {
   WriteQueue& operator=(const WriteQueue&) = delete;
 
   void write(Write write);
-  void later(std::function<void()> job);  // must not throw; jobs may add jobs
+  void later(std::function<void()> job);  // must not throw; jobs may add jobs and writes
 
  private:
-  struct Job {
-    Write write;                 // where `other` is empty
-    std::function<void()> other;
+  struct Writer {
+    std::unique_ptr<IoRing> ring;  // null: pwrite
+    bool given_up = false;         // takes no new writes
+    std::string why_not;           // ring is null or given up, though it was asked for
+    std::vector<Write> flight;     // by token
+    std::vector<std::uint64_t> tokens;  // that are free
+    bool waits = false;            // in the ring, where a new write must wake it; guarded by mutex_
+    std::thread thread;
   };
-  void push(Job job);
-  void serve() noexcept;
+  void serve_writes(Writer& writer) noexcept;
+  void serve_others() noexcept;
+  [[nodiscard]] std::optional<Write> next(Writer& writer, bool wait);
+  void start(Writer& writer, Write write);
+  void end(Writer& writer, const IoRing::Completion& completion);
+  void by_pwrite(Writer& writer, const Write& write, std::int64_t done, std::int64_t refusal);
+  static void give_up_ring(Writer& writer, std::int64_t result);
+  void ended();
 
+  const Options options_;
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<Job> jobs_;
-  int running_ = 0;  // a job that runs may add one, so the threads end only when none does
+  std::deque<Write> writes_;
+  std::deque<std::function<void()>> others_;
+  int running_ = 0;  // what runs may add more, so the threads end only when nothing does
   bool stop_ = false;
-  std::vector<std::thread> threads_;
+  std::vector<std::unique_ptr<Writer>> writers_;
+  std::thread other_;
 };
 
 }  // namespace hetsp::checkpoint

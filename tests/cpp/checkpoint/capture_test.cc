@@ -16,14 +16,22 @@ namespace {
 constexpr std::int64_t kSlot = 8192;
 
 struct Fixture {
-  explicit Fixture(int slots = 4, int writers = 1) : ring(slots * kSlot, kSlot), queue(std::in_place, fs, options(writers)) {}
-  static WriteQueue::Options options(int writers) { return {IoMode::direct, writers}; }
+  explicit Fixture(int slots = 4, int writers = 1, IoMode mode = IoMode::direct)
+      : best(mode), ring(slots * kSlot, kSlot), queue(std::in_place, fs, WriteQueue::Options{mode, writers}) {}
 
-  std::shared_ptr<Capture> begin(const StateInMemory& state, const std::string& name = "a") {
-    return std::make_shared<Capture>(
-        fs, Capture::Request{scratch / name, state.header, state.spans(), best_checksum(), IoMode::direct, 1});
+  // Occupies the only writer while `gate` is locked.
+  void block(std::mutex& gate) {
+    const auto blocker = std::make_shared<OutputFile>(disk, scratch / "blocker", kSlot, IoMode::buffered);
+    static const std::vector<char> page(kSlot);
+    queue->write({blocker.get(), page.data(), kSlot, 0, [blocker, &gate](const auto&) { const std::lock_guard wait(gate); }});
   }
 
+  std::shared_ptr<Capture> begin(const StateInMemory& state, const std::string& name = "a") {
+    return std::make_shared<Capture>(fs,
+                                     Capture::Request{scratch / name, state.header, state.spans(), best_checksum(), best, 1});
+  }
+
+  IoMode best;
   ScratchDirectory scratch;
   PosixFileSystem disk;
   FaultyFileSystem fs{disk};
@@ -37,10 +45,10 @@ TEST(the_file_is_header_and_spans_whatever_their_sizes) {
   for (std::uint64_t seed = 0; seed < 60; ++seed)
     for (const int slots : {1, 3}) {
       check::context() = "seed " + std::to_string(seed) + ", slots " + std::to_string(slots);
-      Fixture f(slots, 1 + static_cast<int>(seed % 3));
+      Fixture f(slots, 1 + static_cast<int>(seed % 3), static_cast<IoMode>(seed / 3 % 3));
       const StateInMemory state(seed);
       const auto capture = f.begin(state);
-      CHECK_EQ(f.fs.calls(), 0);  // no file is touched by beginning
+      CHECK_EQ(f.fs.calls(Operation::open), 0);  // no file is touched by beginning
       capture->run(f.ring, *f.queue);
       CHECK(capture->wait_written().has_value());
       check_written(*capture, state, read_file(f.scratch / "a"), best_checksum());
@@ -81,7 +89,7 @@ TEST(groups_are_released_in_order_while_the_disk_is_stuck) {
   state.groups = {5, -1, 5};
   std::mutex gate;
   gate.lock();
-  f.queue->later([&] { const std::lock_guard wait(gate); });  // the only writer waits
+  f.block(gate);
   const auto capture = f.begin(state);
   CHECK_EQ(*capture->wait_group(99), 0.0);
   CHECK(!capture->wait_group(-1, 0.0).has_value());
@@ -131,46 +139,49 @@ TEST(a_change_that_the_probes_miss_is_found_by_hashing_again) {
 
 TEST(every_call_that_fails_fails_the_capture_and_nothing_else) {
   const StateInMemory state(11);
-  std::int64_t calls = 0;
-  {
-    Fixture f;
-    const auto capture = f.begin(state);
-    capture->run(f.ring, *f.queue);
-    CHECK(capture->wait_written().has_value());
-    calls = f.fs.calls();
-  }
-  for (std::int64_t n = 1; n <= calls; ++n)
-    for (const int code : {EIO, ENOSPC}) {
-      check::context() = "call " + std::to_string(n) + ", errno " + std::to_string(code);
-      Fixture f;
-      f.fs.fail({.nth = n, .code = code});
+  for (const IoMode mode : {IoMode::buffered, IoMode::direct, IoMode::io_uring}) {
+    std::int64_t calls = 0;
+    {
+      Fixture f(4, 1, mode);
       const auto capture = f.begin(state);
       capture->run(f.ring, *f.queue);
-      CHECK_EQ(*capture->wait_group(0), 0.0);
-      CHECK(capture->captured());
-      CHECK_THROWS(IoError, "/a: ", (void)capture->wait_written());
-      CHECK(capture->failed() && !capture->written());
-      CHECK(!std::filesystem::exists(f.scratch / "a"));
-      CHECK_EQ(f.fs.open_descriptors(), 0);
-      const auto next = f.begin(state, "b");  // ring and queue are as before
-      next->run(f.ring, *f.queue);
-      CHECK(next->wait_written().has_value());
-      check_written(*next, state, read_file(f.scratch / "b"), best_checksum());
+      CHECK(capture->wait_written().has_value());
+      calls = f.fs.calls() - f.fs.calls(Operation::io_ring);
     }
+    for (std::int64_t n = 1; n <= calls; ++n)
+      for (const int code : {EIO, ENOSPC}) {
+        check::context() = std::string(name(mode)) + ", call " + std::to_string(n) + ", errno " + std::to_string(code);
+        Fixture f(4, 1, mode);
+        f.fs.fail({.nth = n, .code = code});
+        const auto capture = f.begin(state);
+        capture->run(f.ring, *f.queue);
+        CHECK_EQ(*capture->wait_group(0), 0.0);
+        CHECK(capture->captured());
+        CHECK_THROWS(IoError, "/a: ", (void)capture->wait_written());
+        CHECK(capture->failed() && !capture->written());
+        CHECK(!std::filesystem::exists(f.scratch / "a"));
+        CHECK_EQ(f.fs.open_descriptors(), 0);
+        const auto next = f.begin(state, "b");  // ring and queue are as before
+        next->run(f.ring, *f.queue);
+        CHECK(next->wait_written().has_value());
+        check_written(*next, state, read_file(f.scratch / "b"), best_checksum());
+      }
+  }
 }
 
 TEST(every_call_may_be_interrupted_or_short) {
   const StateInMemory state(12);
-  for (std::int64_t n = 1; n <= 12; ++n) {
-    check::context() = "call " + std::to_string(n);
-    Fixture f;
-    f.fs.fail({.nth = n, .code = EINTR, .times = 2});
-    f.fs.shorten({.operation = Operation::pwrite, .nth = n, .times = 3}, 1 + n * 700);
-    const auto capture = f.begin(state);
-    capture->run(f.ring, *f.queue);
-    CHECK(capture->wait_written().has_value());
-    check_written(*capture, state, read_file(f.scratch / "a"), best_checksum());
-  }
+  for (const IoMode mode : {IoMode::buffered, IoMode::direct, IoMode::io_uring})
+    for (std::int64_t n = 1; n <= 12; ++n) {
+      check::context() = std::string(name(mode)) + ", call " + std::to_string(n);
+      Fixture f(4, 1, mode);
+      f.fs.fail({.nth = n, .code = EINTR, .times = 2});
+      f.fs.shorten({.operation = Operation::pwrite, .nth = n, .times = 3}, 1 + n * 700);
+      const auto capture = f.begin(state);
+      capture->run(f.ring, *f.queue);
+      CHECK(capture->wait_written().has_value());
+      check_written(*capture, state, read_file(f.scratch / "a"), best_checksum());
+    }
 }
 
 TEST(cancelled_before_and_during_and_after) {
@@ -192,7 +203,7 @@ TEST(cancelled_before_and_during_and_after) {
     large.groups = {0};
     std::mutex gate;
     gate.lock();
-    f.queue->later([&] { const std::lock_guard wait(gate); });
+    f.block(gate);
     const auto capture = f.begin(large);
     std::thread copier([&] { capture->run(f.ring, *f.queue); });
     while (capture->bytes_captured() == 0) std::this_thread::yield();

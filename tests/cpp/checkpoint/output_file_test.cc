@@ -49,7 +49,7 @@ TEST(the_file_has_its_length_and_bytes) {
     CHECK(read_file(f.path) == f.pages.text(length));
     CHECK_EQ(f.fs.calls(Operation::fsync), 1);
     CHECK_EQ(f.fs.open_descriptors(), 0);
-    if (file.mode() != best) std::printf("note: %s here: %s\n", name(file.mode()), file.reason().c_str());
+    if (file.mode() != best) std::printf("note: %s here: %s\n", name(file.mode()), file.reasons().front().c_str());
   }
 }
 
@@ -61,8 +61,7 @@ TEST(direct_io_refused_at_open_leaves_a_buffered_file) {
     file.write(f.pages.data.get(), 6 * kPage, 0);
     file.finish();
     CHECK(file.mode() == IoMode::buffered);
-    CHECK(file.reason().find("O_DIRECT refused by open: ") == 0);
-    CHECK(file.reason().find(describe_errno(code)) != std::string::npos);
+    CHECK(file.reasons() == std::vector<std::string>{"O_DIRECT refused by open: " + describe_errno(code)});
     CHECK(read_file(f.path) == f.pages.text(5 * kPage + 1));
   }
 }
@@ -76,7 +75,7 @@ TEST(direct_io_refused_at_any_write_leaves_a_buffered_file) {
     for (std::int64_t i = 0; i < 4; ++i) file.write(f.pages.data.get() + 2 * i * kPage, 2 * kPage, 2 * i * kPage);
     file.finish();
     CHECK(file.mode() == IoMode::buffered);
-    CHECK_EQ(file.reason(), "O_DIRECT refused by write: Invalid argument (EINVAL)");
+    CHECK(file.reasons() == std::vector<std::string>{"O_DIRECT refused by write: Invalid argument (EINVAL)"});
     CHECK(read_file(f.path) == f.pages.text(8 * kPage));
     CHECK_EQ(f.fs.calls(Operation::fsync), 2);  // both descriptors: an error is reported to each once
     CHECK_EQ(f.fs.open_descriptors(), 0);

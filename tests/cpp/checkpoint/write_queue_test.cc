@@ -7,6 +7,7 @@
 
 #include "checkpoint/faulty_file_system.h"
 #include "checkpoint/scratch_directory.h"
+#include "checkpoint/seccomp_refusal.h"
 #include "hetsp/base/error.h"
 #include "support/check.h"
 
@@ -24,26 +25,27 @@ std::unique_ptr<char, decltype(&std::free)> pages(std::int64_t count) {
 }  // namespace
 
 TEST(every_write_is_done_once_before_the_queue_ends) {
-  for (const int writers : {1, 3}) {
-    const ScratchDirectory scratch;
-    PosixFileSystem fs;
-    constexpr std::int64_t kCount = 100;
-    const auto data = pages(kCount);
-    for (std::int64_t i = 0; i < kCount * kPage; ++i) data.get()[i] = static_cast<char>(i / kPage);
-    OutputFile file(fs, scratch / "a", kCount * kPage, IoMode::direct);
-    std::vector<std::atomic<int>> done(kCount);
-    {
-      WriteQueue queue(fs, {IoMode::direct, writers});
-      for (std::int64_t i = 0; i < kCount; ++i)
-        queue.write({&file, data.get() + i * kPage, kPage, i * kPage, [&done, i](const std::optional<IoError>& failure) {
-                       CHECK(!failure);
-                       ++done[static_cast<std::size_t>(i)];
-                     }});
+  for (const int writers : {1, 3})
+    for (const IoMode best : {IoMode::direct, IoMode::io_uring}) {
+      const ScratchDirectory scratch;
+      PosixFileSystem fs;
+      constexpr std::int64_t kCount = 100;
+      const auto data = pages(kCount);
+      for (std::int64_t i = 0; i < kCount * kPage; ++i) data.get()[i] = static_cast<char>(i / kPage);
+      OutputFile file(fs, scratch / "a", kCount * kPage, best);
+      std::vector<std::atomic<int>> done(kCount);
+      {
+        WriteQueue queue(fs, {best, writers, 5});
+        for (std::int64_t i = 0; i < kCount; ++i)
+          queue.write({&file, data.get() + i * kPage, kPage, i * kPage, [&done, i](const std::optional<IoError>& failure) {
+                         CHECK(!failure);
+                         ++done[static_cast<std::size_t>(i)];
+                       }});
+      }
+      for (const auto& count : done) CHECK_EQ(count.load(), 1);
+      file.finish();
+      CHECK(read_file(scratch / "a") == std::string(data.get(), static_cast<std::size_t>(kCount * kPage)));
     }
-    for (const auto& count : done) CHECK_EQ(count.load(), 1);
-    file.finish();
-    CHECK(read_file(scratch / "a") == std::string(data.get(), static_cast<std::size_t>(kCount * kPage)));
-  }
 }
 
 TEST(a_failure_reaches_its_write_alone) {
@@ -61,6 +63,92 @@ TEST(a_failure_reaches_its_write_alone) {
                    [&](const std::optional<IoError>& failure) { codes.push_back(failure ? failure->code() : 0); }});
   }
   CHECK(codes == (std::vector<int>{0, ENOSPC, 0}));
+}
+
+TEST(a_ring_that_is_refused_leaves_pwrite) {
+  const auto write_three = [](FaultyFileSystem& fs, const std::string& path, OutputFile& file, WriteQueue::Options options) {
+    const auto data = pages(3);
+    for (std::int64_t i = 0; i < 3 * kPage; ++i) data.get()[i] = static_cast<char>('a' + i / kPage);
+    std::vector<std::optional<IoError>> failures;
+    {
+      WriteQueue queue(fs, options);
+      for (std::int64_t i = 0; i < 3; ++i)
+        queue.write({&file, data.get() + i * kPage, kPage, i * kPage,
+                     [&](const std::optional<IoError>& failure) { failures.push_back(failure); }});
+    }
+    CHECK_EQ(failures.size(), 3U);
+    for (const auto& failure : failures) CHECK(!failure);
+    file.finish();
+    CHECK(read_file(path) == std::string(data.get(), 3 * kPage));
+  };
+  const struct {
+    const char* what;
+    std::function<void(FaultyFileSystem&)> refuse;
+    const char* reason;  // empty: io_uring is used
+  } cases[] = {
+      {"by setup", [](auto& fs) { fs.fail({.operation = Operation::io_ring, .code = EPERM}); }, "io_uring refused"},
+      {"by a write", [](auto& fs) { fs.fail({.operation = Operation::pwrite, .code = EPERM}); },
+       "io_uring refused by write: Operation not permitted (EPERM)"},
+      {"short", [](auto& fs) { fs.shorten({.operation = Operation::pwrite}, 512); }, ""},
+      {"interrupted", [](auto& fs) { fs.fail({.operation = Operation::pwrite, .code = EINTR}); }, ""},
+      {"busy", [](auto& fs) { fs.fail({.operation = Operation::pwrite, .code = EAGAIN}); }, ""},
+  };
+  for (const auto& c : cases)
+    for (const int depth : {1, 4}) {
+      check::context() = c.what + std::string(", depth ") + std::to_string(depth);
+      const ScratchDirectory scratch;
+      PosixFileSystem disk;
+      FaultyFileSystem fs(disk);
+      std::string why_not;
+      if (disk.io_ring(1, why_not) == nullptr) {
+        std::printf("note: not run here: %s\n", why_not.c_str());
+        return;
+      }
+      c.refuse(fs);
+      OutputFile file(fs, scratch / "a", 3 * kPage, IoMode::io_uring);
+      write_three(fs, scratch / "a", file, {IoMode::io_uring, 1, depth});
+      if (!file.reasons().empty() && file.mode() == IoMode::buffered) continue;  // this disk refuses O_DIRECT
+      CHECK(file.mode() == (*c.reason == 0 ? IoMode::io_uring : IoMode::direct));
+      CHECK_EQ(file.reasons().size(), *c.reason == 0 ? 0U : 1U);
+      for (const auto& reason : file.reasons()) CHECK(reason.find(c.reason) == 0);
+    }
+}
+
+TEST(direct_io_refused_through_the_ring_leaves_a_buffered_file) {
+  const ScratchDirectory scratch;
+  PosixFileSystem disk;
+  FaultyFileSystem fs(disk);
+  fs.fail({.operation = Operation::pwrite, .code = EINVAL, .times = 2});  // of the ring, then of pwrite
+  const auto data = pages(2);
+  OutputFile file(fs, scratch / "a", 2 * kPage, IoMode::io_uring);
+  {
+    WriteQueue queue(fs, {IoMode::io_uring, 1, 1});
+    for (std::int64_t i = 0; i < 2; ++i)
+      queue.write({&file, data.get() + i * kPage, kPage, i * kPage, [](const auto& failure) { CHECK(!failure); }});
+  }
+  file.finish();
+  CHECK(file.mode() == IoMode::buffered);
+  CHECK(read_file(scratch / "a") == std::string(data.get(), 2 * kPage));
+}
+
+TEST(a_container_without_io_uring_writes_all_the_same) {
+  const ScratchDirectory scratch;
+  const std::string path = scratch / "a";
+  const int code = in_a_child_without_io_uring([&] {
+    PosixFileSystem fs;
+    const auto data = pages(1);
+    OutputFile file(fs, path, kPage, IoMode::io_uring);
+    int failures = 0;
+    {
+      WriteQueue queue(fs, {IoMode::io_uring, 1, 8});
+      queue.write({&file, data.get(), kPage, 0, [&](const auto& failure) { failures += failure.has_value(); }});
+    }
+    file.finish();
+    const auto reasons = file.reasons();
+    return failures != 0 ? 1 : reasons.empty() ? 2 : reasons[0].find("io_uring ") != 0 ? 3 : 0;
+  });
+  CHECK_EQ(code, 0);
+  CHECK_EQ(std::filesystem::file_size(path), 4096U);
 }
 
 TEST(jobs_may_add_jobs_until_the_end) {
@@ -99,6 +187,7 @@ TEST(signals_are_not_delivered_to_its_threads) {
 TEST(bad_options_are_named) {
   PosixFileSystem fs;
   CHECK_THROWS(InvalidArgument, "writers is 0, must be at least 1", WriteQueue(fs, {IoMode::direct, 0}));
+  CHECK_THROWS(InvalidArgument, "depth is 0, must be at least 1", WriteQueue(fs, {IoMode::direct, 1, 0}));
 }
 
 TEST_MAIN()

@@ -29,7 +29,7 @@ def content(tensors, header=b"header"):
     return header + b"".join(t.contiguous().view(torch.uint8).numpy().tobytes() for t in tensors)
 
 
-@pytest.mark.parametrize("io", ["auto", "direct", "buffered"])
+@pytest.mark.parametrize("io", ["auto", "io_uring", "direct", "buffered"])
 @pytest.mark.parametrize("checksum", ["auto", "crc32c"])
 def test_a_save_is_the_bytes_of_its_tensors(tmp_path, io, checksum):
     tensors = [torch.randn(1000, 999), torch.empty(0), torch.arange(7, dtype=torch.int8), torch.randn(3 * MIB // 4)]
@@ -96,6 +96,17 @@ def test_a_cancelled_save_says_so(tmp_path):
         capture.wait_written()
     assert not (tmp_path / "a").exists()
     first.wait_written()
+
+
+def test_a_probe_names_the_mode_and_what_is_missing(tmp_path):
+    found = core.CheckpointEngine.probe(str(tmp_path))
+    assert found["io"] in ("io_uring", "direct", "buffered")
+    assert bool(found["reasons"]) == (found["io"] != "io_uring")
+    assert found["checksum"] == engine().checksum
+    assert core.CheckpointEngine.probe(str(tmp_path), "buffered") == {**found, "io": "buffered", "reasons": []}
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(CheckpointWriteError, match="ENOENT"):
+        core.CheckpointEngine.probe(str(tmp_path / "none"))
 
 
 @pytest.mark.parametrize(
