@@ -172,7 +172,9 @@ def restore_newest(
 
     def choose() -> CheckpointInfo | None:
         # Listed anew each time: what a process that trains on has pruned meanwhile is gone, what it has added is there.
+        # Where a manifest cannot be read its checkpoint may be the newest: it comes first, and is told as skipped.
         found = newest_first(info for level in paths for info in list_checkpoints(level))
+        found.sort(key=lambda info: info.fault is None)
         if step is not None:
             steps = sorted({info.step for info in found if info.step is not None})
             found = [info for info in found if info.step in (step, None)]
