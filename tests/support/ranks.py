@@ -17,7 +17,17 @@ from pathlib import Path
 from typing import Any
 
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["torch", "torch.distributed", "hetsp_ext", "numpy", "hetsp_ext.train.job"])
+context.set_forkserver_preload(
+    [
+        "torch",
+        "torch.distributed",
+        "torch.distributed.checkpoint",
+        "torch.distributed.tensor",
+        "hetsp_ext",
+        "numpy",
+        "hetsp_ext.train.job",
+    ]
+)
 
 
 def _send(connection: Any, answer: tuple[Any, ...]) -> None:

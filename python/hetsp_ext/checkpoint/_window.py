@@ -15,6 +15,8 @@ from concurrent.futures import Future
 from typing import Any
 
 import torch
+from torch.distributed._shard.sharded_tensor import ShardedTensor
+from torch.distributed.tensor import DTensor
 
 from .._native import core
 from ..errors import CheckpointError
@@ -38,6 +40,17 @@ class Staged(Future):  # of the state
         if self.window.claim(threading.current_thread()):
             return self.state
         return super().result(timeout)
+
+
+def _memory(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """The plain tensors that hold what a rank has of a tensor; none where only its own class knows."""
+    if isinstance(tensor, DTensor):
+        return [tensor._local_tensor.detach()]
+    if isinstance(tensor, ShardedTensor):
+        return [shard.tensor.detach() for shard in tensor.local_shards()]
+    if tensor.layout != torch.strided or not (tensor.numel() == 0 or tensor.data_ptr()):
+        return []
+    return [tensor.detach().as_subclass(torch.Tensor)]
 
 
 class Window:
@@ -68,15 +81,16 @@ class Window:
         return copy.deepcopy(value)
 
     def _stage_tensor(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
-        tensor = tensor.detach()
-        local = getattr(tensor, "_local_tensor", tensor)  # of a DTensor
-        if local.nbytes <= self._small or local.layout != torch.strided:
-            return tensor.clone()
-        version = -1 if local.is_inference() else local._version
-        self._live.append((name, local, version, local.data_ptr()))
-        if local.device.type != "cpu" and local.device not in self._events:
-            stream = torch.get_device_module(local.device).current_stream(local.device)
-            self._events[local.device] = stream.record_event()
+        held = _memory(tensor)
+        if sum(part.nbytes for part in held) <= self._small:
+            plain = type(tensor) in (torch.Tensor, torch.nn.Parameter, DTensor)
+            return tensor.detach().clone() if plain else copy.deepcopy(tensor)  # whatever else a subclass knows goes along
+        for part in held:
+            version = -1 if part.is_inference() else part._version
+            self._live.append((name, part, version, part.data_ptr()))
+            if part.device.type != "cpu" and part.device not in self._events:
+                stream = torch.get_device_module(part.device).current_stream(part.device)
+                self._events[part.device] = stream.record_event()
         return tensor
 
     def claim(self, thread: threading.Thread) -> bool:
