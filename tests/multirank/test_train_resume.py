@@ -21,10 +21,10 @@ import torch
 
 pytest.importorskip("transformers", reason="transformers is not installed")
 
-from hetsp_ext.checkpoint.store import list_checkpoints
 from safetensors.torch import load_file
 
 from hetsp_ext import cli
+from hetsp_ext.checkpoint.store import list_checkpoints
 from tests.support.train_runs import TrainRun, write_documents
 
 STEPS = 8
