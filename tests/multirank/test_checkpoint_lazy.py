@@ -1,49 +1,17 @@
-"""LazyCheckpointer over several ranks: replicated state once, shards as boxes, other numbers of ranks, dead ranks named."""
+"""LazyCheckpointer over several ranks: replicated state once, shards as boxes, other numbers of ranks."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
 
-from hetsp_ext.checkpoint import _layout
-from hetsp_ext.errors import CheckpointError, CheckpointMutated, InvalidArgument
+from hetsp_ext.errors import CheckpointBusy, InvalidArgument
+from tests.multirank.checkpoint_replicas import copied, manifest_of, replicated_model, step_replicated
 from tests.python.checkpoint.training import Holder, Training, checkpointer, same
-from tests.support.ranks import RankFailure, run_ranks
-
-
-def manifest_of(path: Any) -> dict[str, Any]:
-    return json.loads((Path(path) / "manifest.json").read_text().splitlines()[0])
-
-
-def replicated_model(seed: int = 0, layers: int = 3, width: int = 300) -> tuple[Any, Any]:
-    """Equal on every rank: a model with moments, larger than what is cut over the ranks, and small tensors."""
-    torch.manual_seed(seed)
-    model = torch.nn.Sequential(*[torch.nn.Linear(width, width) for _ in range(layers)])
-    optimizer = torch.optim.AdamW([{"params": layer.parameters()} for layer in model], lr=1e-2)
-    return model, optimizer
-
-
-def step_replicated(model: Any, optimizer: Any, seed: int) -> None:
-    draw = torch.Generator().manual_seed(seed)
-    for parameter in model.parameters():
-        parameter.grad = torch.randn(parameter.shape, generator=draw)
-    optimizer.step()
-
-
-def copied(state: Any) -> Any:
-    if isinstance(state, torch.Tensor):
-        return state.detach().clone()
-    if isinstance(state, dict):
-        return {key: copied(value) for key, value in state.items()}
-    return [copied(item) for item in state] if isinstance(state, list) else state
+from tests.support.ranks import run_ranks
 
 
 def save_replicated(rank: int, size: int, path: str, saves: int, first_step: bool) -> Any:
@@ -205,146 +173,6 @@ def test_fsdp_shards_and_hybrid_replicas_reshard(tmp_path, saved, restored):
     assert total <= 1.02 * 12 * elements + saved[0] * 20480  # parameter and two moments, each once
 
 
-def mutate_on_one_rank(rank: int, size: int, path: str) -> str:
-    torch.manual_seed(0)
-    model = torch.nn.Linear(1000, 4000)
-    with checkpointer(path, model, debug=True) as lazy:
-        lazy.save(0)
-        lazy.wait()
-        lazy.save(1)
-        if rank == 1:
-            model.weight.detach().numpy()[:] += 1
-        try:
-            lazy.wait()
-        except CheckpointMutated as error:
-            return str(error)
-        finally:
-            assert lazy.restore() == 0
-            assert not lazy.stats.saves[0].error
-    return "committed"
-
-
-def test_a_mutation_on_one_rank_fails_the_checkpoint_on_all(tmp_path):
-    told = run_ranks(3, mutate_on_one_rank, str(tmp_path))
-    assert all("'model.weight' changed in place" in text for text in told)
-    assert told[0].startswith("rank 1: ")
-
-
-def diverge(rank: int, size: int, path: str) -> list[Any]:
-    """Replicas that were equal at the first save, and are no more: said once, then saved by each rank."""
-    model, optimizer = replicated_model()
-    step_replicated(model, optimizer, 0)
-    told = []
-    with checkpointer(path, model, optimizer) as lazy:
-        for number in range(4):
-            lazy.save(number)
-            lazy._wait_all()
-            dist.barrier()
-            told.append(lazy.stats.saves[-1].error)
-            if number == 0:
-                step_replicated(model, optimizer, 1000 + rank)
-        want = copied(dict(model.state_dict()))
-        step_replicated(model, optimizer, 3)
-        lazy.wait()
-        assert lazy.restore() == 3
-        assert same(dict(model.state_dict()), want)
-    return told
-
-
-def test_a_divergence_fails_loudly_and_heals(tmp_path):
-    for told in run_ranks(2, diverge, str(tmp_path)):
-        assert told[0] is None
-        assert "ranks no longer hold the same values in 'model.0.bias', 'model.0.weight'" in told[1]
-        assert told[3] is None
-
-
-def die(rank: int, size: int, path: str, signal_file: str) -> Any:
-    model, optimizer = replicated_model()
-    step_replicated(model, optimizer, 0)
-    lazy = checkpointer(path, model, optimizer, timeout=3)
-    lazy.save(0)
-    lazy.wait()
-    dist.barrier()
-    if rank == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    lazy.save(1)
-    step_replicated(model, optimizer, 1)  # training goes on
-    begin = time.monotonic()
-    try:
-        lazy.wait()
-    except CheckpointError as error:
-        raise RuntimeError(f"{time.monotonic() - begin < 30}: {error}") from None
-    return "committed"
-
-
-def test_a_dead_rank_is_named_and_nothing_hangs(tmp_path):
-    found = run_ranks(3, die, str(tmp_path), "", outcomes=True, timeout=120)
-    assert found[1] is None
-    assert "True: no vote for step 1 from rank 1 within 3 s" in str(found[0])
-    assert "no vote for step 1 from rank 1" in str(found[2])
-    model, optimizer = replicated_model(seed=4)
-    with checkpointer(tmp_path, model, optimizer) as lazy:
-        assert lazy.restore() == 0
-        assert not list(tmp_path.glob(".part-*/rank-*"))
-
-
-def one_rank_cannot_write(rank: int, size: int, path: str) -> Any:
-    model, optimizer = replicated_model()
-    errors = []
-    with checkpointer(path, model, optimizer) as lazy:
-        for number in range(3):
-            if number == 1 and rank == 1:
-                part = Path(path) / f".part-{lazy._uid(1)}"
-                part.mkdir(exist_ok=True)
-                (part / "rank-00001.safetensors").write_bytes(b"in the way")
-            lazy.save(number)
-            try:
-                lazy.wait()
-                errors.append(None)
-            except (CheckpointError, OSError) as error:
-                errors.append(f"{type(error).__name__}: {error}")
-            dist.barrier()
-    return errors
-
-
-def test_an_io_error_of_one_rank_fails_that_checkpoint_on_all(tmp_path):
-    found = run_ranks(3, one_rank_cannot_write, str(tmp_path))
-    for errors in found:
-        assert errors[0] is None
-        assert errors[2] is None
-        assert "File exists (EEXIST)" in errors[1]
-        assert "rank-00001.safetensors" in errors[1]
-    assert sorted(manifest_of(path)["step"] for path in tmp_path.glob("step-*")) == [0, 2]
-    assert not list(tmp_path.glob(".part-*"))
-
-
-def damaged(rank: int, size: int, path: str) -> Any:
-    model, optimizer = replicated_model()
-    with checkpointer(path, model, optimizer) as lazy:
-        for number in range(2):
-            step_replicated(model, optimizer, number)
-            lazy.save(number)
-            if number == 0:
-                want = copied([dict(model.state_dict()), optimizer.state_dict()])
-        lazy.wait()
-        dist.barrier()
-        if rank == 0:
-            file = max(Path(path).glob("step-*")) / "rank-00001.safetensors"
-            data = bytearray(file.read_bytes())
-            data[-5000] ^= 4
-            file.write_bytes(data)
-        dist.barrier()
-        assert lazy.restore() == 0
-        got = copied([dict(model.state_dict()), optimizer.state_dict()])
-        lazy.save(2)
-        lazy.wait()
-    return same(got, want)
-
-
-def test_damage_in_one_ranks_file_makes_all_fall_back_together(tmp_path):
-    assert run_ranks(3, damaged, str(tmp_path)) == [True] * 3
-
-
 def part_of_the_ranks(rank: int, size: int, path: str) -> Any:
     group = dist.new_group([0, 2])
     model, optimizer = replicated_model()
@@ -369,8 +197,6 @@ def busy(rank: int, size: int, path: str) -> Any:
 
 
 def test_a_directory_that_is_taken_is_refused_on_every_rank(tmp_path):
-    from hetsp_ext.errors import CheckpointBusy
-
     with checkpointer(tmp_path, Holder(a=1)):
         found = run_ranks(2, busy, str(tmp_path), outcomes=True)
     assert [type(error) for error in found] == [CheckpointBusy, CheckpointBusy]
@@ -395,9 +221,3 @@ def test_staging_over_ranks(tmp_path):
         with checkpointer(tmp_path / level, **training.objects) as lazy:
             assert lazy.restore() == 3
         assert same(training.state(), states[0])
-
-
-def test_a_failure_of_the_test_itself_is_seen(tmp_path):
-    with pytest.raises(RankFailure):
-        run_ranks(2, part_of_the_ranks, str(tmp_path))
-    assert _layout.SMALLEST_CUT < 300 * 300 * 4  # the matrices above are cut over the ranks

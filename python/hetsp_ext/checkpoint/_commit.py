@@ -7,6 +7,7 @@ this one save: it is logged when it happens, kept for whoever asks, and nothing 
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -31,6 +32,7 @@ logger = logging.getLogger("hetsp_ext.checkpoint")
 OUTCOME = "outcome.json"
 # Seconds between two looks for a file of another rank: short at first, since most votes come together.
 SHORTEST_POLL, LONGEST_POLL = 0.002, 0.1
+GIVEN_UP_SECONDS = 10.0
 # Failed saves whose outcome file is kept for ranks that are slow to look.
 OUTCOMES_KEPT = 2
 
@@ -289,17 +291,20 @@ class Committer:
         try:
             self._write_vote(level, save, told, error)
         except Exception as raised:
-            error = error or raised  # rank 0 will miss the vote, and say so
+            error = error or raised
+        if isinstance(error, OSError) and error.errno == errno.ENOENT:
+            # Rank 0 has given up and removed the directory under our hands: what counts is its reason, which comes at once.
+            self._await_outcome(save, level, min(self.timeout, GIVEN_UP_SECONDS), error)
         if error is not None:
             raise error
-        self._await_outcome(save, level, self.timeout)
+        self._await_outcome(save, level, 2 * self.timeout)  # rank 0 itself waits that long for votes, and then publishes
         self._tell(save, "committed")
 
-    def _await_outcome(self, save: Save, level: Level, timeout: float) -> None:
-        """Returns when rank 0 has published the checkpoint; raises its error where it has not."""
+    def _await_outcome(self, save: Save, level: Level, timeout: float, otherwise: Exception | None = None) -> None:
+        """Returns when rank 0 has published the checkpoint; raises its error where it has not, `otherwise` if it is silent."""
         name = checkpoint_name(save.step, save.uid)
         outcome = level.part(save.uid) / OUTCOME
-        deadline = time.monotonic() + 2 * timeout  # rank 0 itself waits that long for votes, and then publishes
+        deadline = time.monotonic() + timeout
         poll = SHORTEST_POLL
         while True:
             if level.published(name):
@@ -312,7 +317,7 @@ class Committer:
             if self._newer_committed(level, save.uid):
                 return  # committed and pruned between two looks: commits are in order, and a failure leaves its outcome
             if time.monotonic() > deadline:
-                raise CheckpointError(f"rank 0 did not say within {2 * timeout:g} s what became of step {save.step}")
+                raise otherwise or CheckpointError(f"rank 0 did not say within {timeout:g} s what became of step {save.step}")
             time.sleep(poll)
             poll = min(2 * poll, LONGEST_POLL)
 
@@ -329,7 +334,7 @@ class Committer:
         source, level = self.levels
         name = checkpoint_name(save.step, save.uid)
         if self.rank != 0:  # staging is shared by the ranks of a machine; rank 0 drains, and the others hear of it
-            self._await_outcome(save, level, self.timeout)
+            self._await_outcome(save, level, 2 * self.timeout)
         else:
             try:
                 manifest = drain(Path(source.path) / name, level, save.uid)
