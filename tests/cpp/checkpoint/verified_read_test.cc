@@ -392,6 +392,7 @@ TEST(nothing_kept_is_nothing_to_roll_back) {
   if (!available(Checksum::xxh3_128)) {
     world.options.checksum = Checksum::xxh3_128;
     CHECK_THROWS(InvalidArgument, "this build cannot compute", world.read());
+    world.options.checksum = some_checksum(1);
   }
   world.options.ring_bytes = -1;
   CHECK_THROWS(InvalidArgument, "ring_bytes is -1", world.read());
