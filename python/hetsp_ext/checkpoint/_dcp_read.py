@@ -22,7 +22,7 @@ from torch.distributed.checkpoint.storage import StorageReader
 from torch.futures import Future
 
 from ..errors import CheckpointCorrupt, InvalidArgument
-from ._opened import Opened
+from ._opened import MANIFEST, Opened
 from ._restore import RING_BYTES, Target, read
 from .store import list_checkpoints
 
@@ -60,13 +60,7 @@ class HetspStorageReader(StorageReader):
 
     def read_metadata(self) -> Metadata:
         """All ranks: what there is to load."""
-        found = list_checkpoints(Path(self.checkpoint_id))
-        if not found:
-            raise InvalidArgument(f"{self.checkpoint_id} holds no checkpoint")
-        whole = next((info for info in found if info.fault is None), None)
-        if whole is None:
-            raise CheckpointCorrupt("; ".join(str(info.fault) for info in found[:3]))
-        self._opened = opened = Opened(whole.path)
+        self._opened = opened = self._open(Path(self.checkpoint_id))
         items: dict[str, TensorStorageMetadata | BytesStorageMetadata] = {}
         places: dict[MetadataIndex, str] = {}
         for name, tensor in opened.manifest.tensors.items():
@@ -80,6 +74,19 @@ class HetspStorageReader(StorageReader):
                 places[MetadataIndex(name, box.offsets)] = opened.manifest.files[box.file].name
         meta = StorageMeta(checkpoint_id=self.checkpoint_id, save_id=opened.manifest.uid)
         return Metadata(items, opened.planner_data.paths, places, meta)
+
+    @staticmethod
+    def _open(path: Path) -> Opened:
+        """The checkpoint at `path`, or of those in it the newest whose manifest is whole."""
+        if (path / MANIFEST).exists():
+            return Opened(path)
+        found = list_checkpoints(path)
+        if not found:
+            raise InvalidArgument(f"{path} holds no checkpoint")
+        whole = next((info for info in found if info.fault is None), None)
+        if whole is None:
+            raise CheckpointCorrupt("; ".join(str(info.fault) for info in found[:3]))
+        return Opened(whole.path)
 
     def set_up_storage_reader(self, metadata: Metadata, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
         """All ranks; read_metadata has done it."""

@@ -314,6 +314,5 @@ def _manifest(saving: Saving, metadata: Metadata, results: list[list[WriteResult
         tensors[name] = TensorEntry(dtypes.get(name, "U8"), shape, tuple(held))
     bytes_ = frozenset(n for n, entry in metadata.state_dict_metadata.items() if isinstance(entry, BytesStorageMetadata))
     planner_data = PlannerData.of_planner(bytes_, metadata.planner_data).to_json()
-    sequence = saving.replaces.sequence + 1 if saving.replaces else 1
-    step = _step_of(saving.path.name)
-    return Manifest(saving.uid, step, sequence, world, checksum, tuple(files), tensors, (None,), (0,) * world, planner_data)
+    step, trees, ranks = _step_of(saving.path.name), (None,), (0,) * world
+    return Manifest(saving.uid, step, saving.sequence, world, checksum, tuple(files), tensors, trees, ranks, planner_data)

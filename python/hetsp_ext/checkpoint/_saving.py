@@ -11,6 +11,7 @@ from the file and not from the plan: torch's planners may hand out the plan of a
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import secrets
 import time
@@ -42,7 +43,7 @@ class Saving:
         try:
             if left := _read_uid(self._marker):
                 self._directory.discard(left)
-            self.replaces = _replaced(path)
+            self.sequence = _replaced(path) + 1
             self.uid = secrets.token_hex(UID_BYTES // 2)
             self.part = Path(self._directory.begin(self.uid))
             os.pwrite(self._file, self.uid.encode(), 0)
@@ -123,22 +124,25 @@ def uid_of_saving(path: Path) -> str:
         time.sleep(0.01)
 
 
-def _replaced(path: Path) -> Manifest | None:
-    """The manifest of what is to be replaced; None where there is nothing, or something that a manifest no longer describes."""
+def _replaced(path: Path) -> int:
+    """The sequence number of what is to be replaced; 0 where there is nothing, or nothing that a manifest still describes.
+
+    The manifest is looked into, not read in full: with many tensors that takes longer than many a save.
+    """
     if not path.exists():
-        return None
+        return 0
     held = {entry.name for entry in path.iterdir()} if path.is_dir() else {path.name}
     if not held:
-        return None
+        return 0
     if MANIFEST not in held:
         raise InvalidArgument(f"{path} exists and is no checkpoint of this library; move it away, or save elsewhere")
     try:
-        manifest = Manifest.from_json(str(path / MANIFEST), core.read_sealed(str(path / MANIFEST)))
-    except (RuntimeError, OSError):
-        return None  # damaged: nothing is lost with it
-    strangers = sorted(held - {MANIFEST, *(file.name for file in manifest.files)})
+        content = json.loads(core.read_sealed(str(path / MANIFEST)))
+        sequence, names = int(content["sequence"]), {file["name"] for file in content["files"]}
+    except (RuntimeError, OSError, ValueError, TypeError, KeyError):
+        return 0  # damaged: nothing is lost with it
+    strangers = sorted(held - {MANIFEST, *names})
     if strangers:
-        raise InvalidArgument(
-            f"{path} holds {', '.join(strangers[:3])}, which no save put there; it would be lost with the old one"
-        )
-    return manifest
+        listed = ", ".join(strangers[:3])
+        raise InvalidArgument(f"{path} holds {listed}, which no save put there and which would be lost with the old checkpoint")
+    return sequence

@@ -6,7 +6,7 @@
 
 Trailing spaces are legal JSON, so every safetensors reader takes the file as it is. `hetsp_uid` and `hetsp_rank` in the
 metadata tell one checkpoint's and one rank's file from another's; DCP_SHARDING_INFO, {key: {"saved_offsets": [...]}}, is
-where torch's HuggingFaceStorageReader looks for the place of a shard in its tensor.
+where torch's HuggingFaceStorageReader looks for the place of a shard in its tensor, and of all tensors if of one.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ class HeaderTemplate:
             "format": "pt",
             "hetsp_uid": marker,
             "hetsp_rank": str(rank),
-            SHARDING: json.dumps({key: {"saved_offsets": list(at)} for key, at in offsets.items()}),
+            SHARDING: json.dumps(
+                {tensor.key: {"saved_offsets": list(offsets.get(tensor.key, [0] * len(tensor.shape)))} for tensor in tensors}
+            ),
         }
         entries: dict[str, Any] = {METADATA: metadata}
         end = 0

@@ -8,6 +8,7 @@ import torch.distributed.checkpoint as dcp
 from safetensors import safe_open
 from torch.distributed.checkpoint import CheckpointException
 
+from hetsp_ext import LazyCheckpointer
 from hetsp_ext.checkpoint.dcp import HetspStorageReader, HetspStorageWriter
 from hetsp_ext.checkpoint.store import list_checkpoints, verify_checkpoint
 from hetsp_ext.errors import CheckpointBusy, CheckpointCorrupt
@@ -128,6 +129,20 @@ def test_loads_what_others_committed_and_converts_dtypes(tmp_path):
     found = {"w": torch.zeros(20, 3, dtype=torch.float64)}
     dcp.load(found, storage_reader=HetspStorageReader(tmp_path))
     assert torch.equal(found["w"], whole.double() + 1)
+
+
+def test_what_a_lazy_checkpointer_committed_is_loaded_by_our_reader_and_by_torchs(tmp_path):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(30, 20), torch.nn.BatchNorm1d(20))
+    with LazyCheckpointer(tmp_path, model=model, ring_bytes=8 << 20) as checkpointer:
+        checkpointer.save(4)
+        checkpointer.wait()
+    (step,) = tmp_path.glob("step-*")
+    want = {f"model.{name}": tensor for name, tensor in model.state_dict().items() if tensor.dim()}
+    for reader in (HetspStorageReader(tmp_path), HetspStorageReader(step), dcp.HuggingFaceStorageReader(str(step))):
+        found = {name: torch.zeros_like(tensor) for name, tensor in want.items()}
+        dcp.load(found, storage_reader=reader)
+        assert_equal(found, want)
 
 
 def test_the_state_is_built_from_the_checkpoint_alone(writer, tmp_path):

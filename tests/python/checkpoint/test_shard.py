@@ -34,7 +34,8 @@ def test_safetensors_reads_a_file_of_ours(tmp_path, seed):
         bits = random_bits(DTYPES[name], shape, seed * 100 + index)
         tensors.append(ShardTensor(f't{index}.ä"', name, shape))
         data += bits.numpy().tobytes()
-    header = build_header(tensors, "run-00000001", 3, {"t1": [4, 0]})
+    place = [4] * len(tensors[1].shape)
+    header = build_header(tensors, "run-00000001", 3, {tensors[1].key: place})
     assert len(header) % ALIGNMENT == 0
     path = tmp_path / "a.safetensors"
     path.write_bytes(header + data)
@@ -42,7 +43,8 @@ def test_safetensors_reads_a_file_of_ours(tmp_path, seed):
     assert read.data_begin == len(header)
     assert read.metadata["hetsp_uid"] == "run-00000001"
     assert read.metadata["hetsp_rank"] == "3"
-    assert json.loads(read.metadata[SHARDING]) == {"t1": {"saved_offsets": [4, 0]}}
+    places = {tensor.key: {"saved_offsets": [0] * len(tensor.shape)} for tensor in tensors}
+    assert json.loads(read.metadata[SHARDING]) == places | {tensors[1].key: {"saved_offsets": place}}
     with safetensors.safe_open(path, "pt") as file:
         assert file.metadata() == read.metadata
         for tensor in tensors:
