@@ -126,7 +126,10 @@ std::string Directory::begin(const std::string& uid) {
   const std::lock_guard guard(mutex_);
   const int made = files_.mkdir(part(uid), 0777);
   if (made != -EEXIST) succeed(made, "mkdir", part(uid));
-  begun_.insert(uid);
+  // Saves whose end this rank was not told of: their directories have another name by now.
+  for (auto begun = begun_.begin(); begun != begun_.end();)
+    begun = exists(part(begun->first)) ? std::next(begun) : begun_.erase(begun);
+  if (!begun_.contains(uid)) begun_.emplace(uid, File(files_, part(uid), O_RDONLY | O_DIRECTORY));
   return part(uid);  // its entry in DIR need not be durable before its name is
 }
 
@@ -136,7 +139,17 @@ void Directory::write(const std::string& uid, const std::string& file, std::stri
   const std::string path = part(uid) + "/" + file, fresh = part(uid) + "/.new-" + file;
   if (exists(path)) throw IoError("open", path, EEXIST);
   write_new(files_, fresh, bytes, O_EXCL);
+  require_same(uid);  // in between: had it been another directory at the write, or were it one at the rename, either would fail
   succeed(files_.rename(fresh, path), "rename", path);
+}
+
+void Directory::require_same(const std::string& uid) {
+  const std::lock_guard guard(mutex_);
+  const auto begun = begun_.find(uid);
+  if (begun == begun_.end()) return;
+  FileStatus now;
+  succeed(files_.stat(part(uid), now), "stat", part(uid));
+  if (now.inode != begun->second.status().inode) throw IoError("stat", part(uid), ESTALE);
 }
 
 std::string Directory::publish(const std::string& uid, const std::string& name, std::string_view manifest,
@@ -155,6 +168,7 @@ std::string Directory::publish(const std::string& uid, const std::string& name, 
     if (starts_with(entry, "vote-") || starts_with(entry, ".new-"))
       succeed(files_.unlink(part(uid) + "/" + entry), "unlink", part(uid) + "/" + entry);
   write_new(files_, part(uid) + "/" + kManifest, sealed, O_EXCL);
+  require_same(uid);
   phase("manifest");
   sync_directory(files_, part(uid));
   phase("synced");
@@ -205,8 +219,18 @@ void Directory::update_latest(const std::string& name, Checksum checksum) {
 void Directory::discard(const std::string& uid) {
   check_component("uid", uid);
   const std::lock_guard guard(mutex_);
-  remove_tree(part(uid));
+  remove_part(uid);
   begun_.erase(uid);
+}
+
+// Renamed first: a rank that is late finds its directory gone, never half empty.
+void Directory::remove_part(const std::string& uid) {
+  const std::string trash = at(".trash-" + uid);
+  remove_tree(trash);
+  const int renamed = files_.rename(part(uid), trash);
+  if (renamed == -ENOENT) return;
+  succeed(renamed, "rename", trash);
+  remove_tree(trash);
 }
 
 std::vector<std::string> Directory::prune(const std::vector<std::string>& names) {
@@ -244,7 +268,10 @@ std::vector<std::string> Directory::clean() {
     const bool dead = (starts_with(entry, ".part-") && !begun_.contains(entry.substr(6))) || starts_with(entry, ".trash-") ||
                       starts_with(entry, ".old-") || entry == "latest.new";
     if (!dead || !exists(at(entry))) continue;
-    remove_tree(at(entry));
+    if (starts_with(entry, ".part-"))
+      remove_part(entry.substr(6));
+    else
+      remove_tree(at(entry));
     removed.push_back(entry);
   }
   return removed;

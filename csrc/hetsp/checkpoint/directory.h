@@ -23,9 +23,9 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -33,6 +33,7 @@
 
 #include "hetsp/checkpoint/checksum.h"
 #include "hetsp/checkpoint/directory_lock.h"
+#include "hetsp/checkpoint/file.h"
 #include "hetsp/checkpoint/file_system.h"
 
 namespace hetsp::checkpoint {
@@ -94,6 +95,8 @@ class Directory {
   [[nodiscard]] std::string at(const std::string& name) const { return path_ + "/" + name; }
   [[nodiscard]] std::string part(const std::string& uid) const { return at(".part-" + uid); }
   [[nodiscard]] bool exists(const std::string& path) const;
+  void require_same(const std::string& uid);
+  void remove_part(const std::string& uid);
   void move_into_place(const std::string& uid, const std::string& name, bool replace);
   void update_latest(const std::string& name, Checksum checksum);
   void remove_tree(const std::string& path);
@@ -102,7 +105,7 @@ class Directory {
   std::string path_;
   DirectoryLock lock_;
   mutable std::recursive_mutex mutex_;  // over all below, and the calls that use the lock
-  std::set<std::string> begun_;  // uids in progress here
+  std::map<std::string, File> begun_;  // uids in progress here; .part-<uid> held open, so that no other one gets its inode
   std::string published_;  // name of the last one published here
 };
 

@@ -209,6 +209,38 @@ TEST(clean_removes_what_died_and_not_what_lives) {
   CHECK(directory.clean().empty());
 }
 
+TEST(no_vote_is_given_for_files_that_were_cleaned_away) {
+  const ScratchDirectory scratch;
+  PosixFileSystem files;
+  Directory rank_0(files, scratch / "d"), rank_1(files, scratch / "d");
+  std::ofstream(rank_1.begin("u") + "/rank-1") << "data";
+  CHECK_EQ(joined(rank_0.clean()), ".part-u");  // starts later, and takes what it finds for an orphan
+  CHECK_THROWS(IoError, "No such file", (rank_1.write("u", "vote-1", "yes"), 0));
+  rank_0.begin("u");
+  CHECK_THROWS(IoError, "(ESTALE)", (rank_1.write("u", "vote-1", "yes"), 0));
+  CHECK(!std::filesystem::exists(scratch / "d/.part-u/vote-1"));
+  CHECK_THROWS(IoError, "(ESTALE)", rank_1.publish("u", "step-1-u", "m"));
+  rank_0.discard("u");
+  CHECK_EQ(entries(scratch / "d"), ".lock");
+}
+
+TEST(a_rank_that_is_not_told_the_outcome_keeps_nothing_open) {
+  const ScratchDirectory scratch;
+  PosixFileSystem disk;
+  FaultyFileSystem files(disk);
+  Directory rank_0(disk, scratch / "d"), rank_1(files, scratch / "d");
+  for (int step = 0; step < 5; ++step) {
+    const std::string uid = concat("u", step);
+    rank_1.begin(uid);
+    rank_1.write(uid, "vote-1", "yes");
+    CHECK_EQ(files.open_descriptors(), 1);
+    if (step % 2)
+      save(rank_0, uid, step);
+    else
+      rank_0.discard(uid);
+  }
+}
+
 TEST(a_second_writer_is_told_and_harms_nothing) {
   const ScratchDirectory scratch;
   PosixFileSystem files;
