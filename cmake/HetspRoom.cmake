@@ -1,7 +1,9 @@
-# hetsp_add_room(NAME <room> SOURCES <file>... [DEPENDS <room>...] [TESTS <stem>...] [BENCHES <stem>...])
+# hetsp_add_room(NAME <room> SOURCES <file>... [DEPENDS <room>...] [TESTS <stem>...] [FUZZERS <stem>...]
+#                [BENCHES <stem>...])
 #
 # Declares one room of the core: the static library hetsp_<room> from SOURCES, linked as it includes (DEPENDS), a CTest
-# cpp.<room>.<stem> from tests/cpp/<room>/<stem>_test.cc for each of TESTS, and a benchmark <room>_<stem>_bench from
+# cpp.<room>.<stem> from tests/cpp/<room>/<stem>_test.cc for each of TESTS, a program <room>_<stem> from
+# tests/fuzz/<room>_<stem>.cc for each of FUZZERS (the room says how CTest runs it), and a benchmark <room>_<stem>_bench from
 # bench/<room>/<stem>_bench.cc for each of BENCHES. SOURCES may be empty for a room of headers.
 find_package(Threads REQUIRED)
 if(HETSP_BENCH)
@@ -12,7 +14,7 @@ if(HETSP_BENCH)
 endif()
 
 function(hetsp_add_room)
-  cmake_parse_arguments(ROOM "" "NAME" "SOURCES;DEPENDS;TESTS;BENCHES" ${ARGN})
+  cmake_parse_arguments(ROOM "" "NAME" "SOURCES;DEPENDS;TESTS;FUZZERS;BENCHES" ${ARGN})
   set(target hetsp_${ROOM_NAME})
   if(ROOM_SOURCES)
     add_library(${target} STATIC ${ROOM_SOURCES})
@@ -35,6 +37,12 @@ function(hetsp_add_room)
       target_include_directories(${test} PRIVATE ${PROJECT_SOURCE_DIR}/tests/cpp)
       target_link_libraries(${test} PRIVATE ${target} hetsp_warnings)
       add_test(NAME cpp.${ROOM_NAME}.${stem} COMMAND ${test})
+    endforeach()
+    foreach(stem IN LISTS ROOM_FUZZERS)
+      set(fuzzer ${ROOM_NAME}_${stem})
+      add_executable(${fuzzer} ${PROJECT_SOURCE_DIR}/tests/fuzz/${fuzzer}.cc)
+      target_include_directories(${fuzzer} PRIVATE ${PROJECT_SOURCE_DIR}/tests/cpp)
+      target_link_libraries(${fuzzer} PRIVATE ${target} hetsp_warnings)
     endforeach()
   endif()
 

@@ -1,4 +1,5 @@
-// kill -9 against the engine and the commit protocol, thousands of times.
+// kill -9 against the engine and the commit protocol, thousands of times. Long because it is a program of its own: the ranks,
+// the judge and the dice.
 //
 //   checkpoint_kill --rounds 10000 --seed 1 [--directory DIR] [--sabotage announce|prune|rewrite]
 //
