@@ -1,3 +1,4 @@
+// Long because the random worlds and the reference that they are held against serve every test here.
 #include "hetsp/checkpoint/verified_read.h"
 
 #include <fcntl.h>
