@@ -95,7 +95,11 @@ class Level:
     def put_away(self, keep: int = 0) -> None:
         """Removes what is left of failed saves, except for the last `keep`."""
         while len(self.failed) > keep:
-            self.directory.discard(self.failed.pop(0))
+            uid = self.failed.pop(0)
+            try:
+                self.directory.discard(uid)
+            except OSError as error:  # a rank that is late writes into it; whoever saves here next removes it
+                logger.info("%s is left for now: %s", self.part(uid), error)
 
 
 def checkpoint_name(step: int, uid: str) -> str:
@@ -250,8 +254,10 @@ class Committer:
 
     def _announce_failure(self, save: Save, level: Level, outcome: dict[str, Any]) -> None:
         try:
-            level.directory.discard(save.uid)  # the files are large, and of no use
             level.directory.begin(save.uid)
+            # The directory stays: other ranks may be writing into it. The large files go first, for the disk may be full.
+            for file in level.part(save.uid).glob("rank-*"):
+                file.unlink(missing_ok=True)
             level.directory.write(save.uid, OUTCOME, _sealed(outcome))
             level.failed.append(save.uid)
             level.put_away(OUTCOMES_KEPT)

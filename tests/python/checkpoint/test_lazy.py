@@ -6,9 +6,12 @@ import struct
 import numpy
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
 
 from hetsp_ext.checkpoint._dtypes import DTYPES
 from hetsp_ext.errors import InvalidArgument
+from tests.python.checkpoint.test_tree import STATES
+from tests.python.checkpoint.test_tree import same as same_values
 from tests.python.checkpoint.training import Holder, Training, checkpointer, same
 
 
@@ -112,6 +115,18 @@ def test_every_dtype_and_layout_is_bit_exact(tmp_path, seed):
         assert lazy.restore() == 3
     assert same(dict(model.state_dict()), want)
     assert same(other.state, held)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(STATES)
+def test_any_nested_state_comes_back(tmp_path, state):
+    holder = Holder(s=state)
+    with checkpointer(tmp_path, holder, keep=1) as lazy:
+        lazy.save(0)
+        lazy.wait()
+        holder.state = {"s": None}
+        assert lazy.restore() == 0
+    assert same_values(holder.state["s"], state)
 
 
 def test_optimizer_state_that_does_not_exist_yet_is_restored(tmp_path):
