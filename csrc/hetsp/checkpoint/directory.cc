@@ -178,7 +178,7 @@ std::string Directory::publish(const std::string& uid, const std::string& name, 
     sync_directory(files_, path_);
   } catch (const IoError&) {
     // Nobody knows whether the name will be there tomorrow. It is reported as failed, so it must not pass for committed today.
-    if (!options.replace) files_.rename(at(name), at(".trash-" + name));
+    move_back(uid, name, options.replace);
     throw;
   }
   begun_.erase(uid);
@@ -208,6 +208,16 @@ void Directory::move_into_place(const std::string& uid, const std::string& name,
   const int moved = files_.rename(from, to);
   if (moved < 0) files_.rename(old, to);
   succeed(moved, "rename", to);
+}
+
+// As far as it can be done: the file system is failing, and what is left in either place is whole.
+void Directory::move_back(const std::string& uid, const std::string& name, bool replace) {
+  const std::string from = at(name), to = part(uid), old = at(".old-" + name);
+  if (replace && exists(to)) {
+    files_.exchange(from, to);
+  } else if (files_.rename(from, to) == 0 && replace && exists(old)) {
+    files_.rename(old, from);
+  }
 }
 
 void Directory::update_latest(const std::string& name, Checksum checksum) {

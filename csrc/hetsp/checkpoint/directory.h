@@ -98,6 +98,7 @@ class Directory {
   void require_same(const std::string& uid);
   void remove_part(const std::string& uid);
   void move_into_place(const std::string& uid, const std::string& name, bool replace);
+  void move_back(const std::string& uid, const std::string& name, bool replace);
   void update_latest(const std::string& name, Checksum checksum);
   void remove_tree(const std::string& path);
 

@@ -151,6 +151,34 @@ TEST(a_name_given_by_the_caller_is_exchanged) {
   }
 }
 
+TEST(a_directory_that_cannot_be_synced_has_the_old_checkpoint_back) {
+  const ScratchDirectory scratch;
+  PosixFileSystem disk;
+  FaultyFileSystem files(disk);
+  Directory directory(files, scratch / "d");
+  const auto save = [&](int value) {
+    directory.begin("u");
+    directory.write("u", "rank-0", concat("data of ", value));
+    return directory.publish("u", "mine", concat("manifest of ", value), {.replace = true, .latest = false});
+  };
+  for (const bool exchanges : {true, false}) {
+    for (int old = 0; old < 2; ++old) {  // nothing at first, then the checkpoint 1
+      check::context() = concat("exchanges ", exchanges, ", old ", old);
+      // Syncs of a save: rank-0, the manifest, .part-u, and the directory.
+      files.fail({.operation = Operation::fsync, .nth = 4, .code = EIO});
+      if (!exchanges) files.fail({.operation = Operation::exchange, .code = EINVAL});
+      CHECK_THROWS(IoError, "/d: ", save(2));
+      files.heal();
+      directory.discard("u");
+      CHECK_EQ(entries(scratch / "d"), old == 0 ? ".lock" : ".lock mine");
+      if (old == 1) CHECK(holds(scratch / "d/mine", 1));
+      CHECK_EQ(save(1), "");
+      CHECK_EQ(entries(scratch / "d"), ".lock mine");
+    }
+    std::filesystem::remove_all(std::filesystem::path(scratch / "d/mine"));
+  }
+}
+
 TEST(a_caller_that_guards_its_name_itself_needs_no_lock) {
   const ScratchDirectory scratch;
   PosixFileSystem files;
