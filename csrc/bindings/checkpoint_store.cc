@@ -104,7 +104,8 @@ void register_verified_read(nb::module_& m) {
   m.def(
       "verified_read",
       [](const std::vector<FileSpec>& files, const std::vector<PieceTuple>& pieces, std::int64_t ring_bytes,
-         const std::string& checksum, bool undo, bool hold, const std::optional<std::int64_t>& free_memory) {
+         const std::string& checksum, bool undo, bool hold, const std::optional<std::int64_t>& free_memory,
+         const std::optional<std::int64_t>& window) {
         const nb::gil_scoped_release release;
         std::vector<Piece> list;
         list.reserve(pieces.size());
@@ -117,14 +118,16 @@ void register_verified_read(nb::module_& m) {
         options.undo = undo;
         options.hold = hold;
         options.free_memory = free_memory;
+        options.window = window;
         return verified_read(disk(), files, list, options);
       },
       "files"_a, "pieces"_a, "ring_bytes"_a = ReadOptions().ring_bytes, "checksum"_a = "auto", "undo"_a = false,
-      "hold"_a = false, "free_memory"_a = nb::none(),
+      "hold"_a = false, "free_memory"_a = nb::none(), "window"_a = nb::none(),
       "Reads pieces (file index, file offset, bytes, destination address) of the files; every touched extent is verified\n"
       "before a byte of it arrives. With undo, rollback() puts the old bytes back: they are kept or, where they would take\n"
       "more than free_memory (None: what the system has) or keeping proves slower, everything is checked before anything is\n"
-      "copied. With hold that copy is left to finish(), so that rollback() is possible although there are no faults here.");
+      "copied. With hold that copy is left to finish(), so that rollback() is possible although there are no faults here.\n"
+      "window: reads of 8 MiB in each trial of what is faster (None: by the number of all).");
   m.def(
       "verify_file",
       [](std::string path, std::int64_t size, std::string header_hash, std::vector<ExtentTuple> extents,

@@ -1,5 +1,7 @@
 #include "hetsp/checkpoint/seal.h"
 
+#include <algorithm>
+#include <array>
 #include <fstream>
 #include <random>
 #include <vector>
@@ -78,6 +80,60 @@ TEST(what_is_wrong_is_said) {
   CHECK_THROWS(InvalidArgument, "sealed already", seal(sealed, Checksum::crc32c));
   if (!available(Checksum::xxh3_128))
     CHECK_THROWS(Corrupt, "this build cannot compute", unseal("text\nxxh3-128 " + std::string(32, '0') + "\n", "f"));
+}
+
+// Whatever comes: it is refused, or it is byte for byte what seal() makes of the text that is read.
+TEST(random_bytes_are_refused_or_are_what_seal_writes) {
+  int accepted = 0;
+  for (int seed = 0; seed < 40000; ++seed) {
+    check::context() = concat("seed ", seed);
+    std::mt19937 random(seed);
+    const auto below = [&](std::size_t bound) { return random() % bound; };
+    const Checksum checksum = checksums()[below(checksums().size())];
+    const auto words = [&] {
+      std::string text;
+      for (std::size_t k = below(6); k > 0; --k)
+        text += std::array{"\n", "crc32c ", "xxh3-128 ", "{\"a\": 1}", "00000000", "\x80"}[below(6)];
+      return text;
+    };
+    std::string text = words();
+    if (below(8)) {
+      try {
+        text = seal(text, checksum);
+      } catch (const InvalidArgument&) {  // by chance sealed already
+      }
+    }
+    for (std::size_t edits = below(4); edits > 0; --edits) {
+      const std::size_t at = below(text.size() + 1), count = std::min(text.size() - at, below(20));
+      switch (below(6)) {
+        case 0:
+          text.insert(at, words());
+          break;
+        case 1:
+          text.erase(at, count);
+          break;
+        case 2:
+          text.replace(at, count, std::string(count, '\0'));
+          break;
+        case 3:
+          text += text.substr(at, count);
+          break;
+        case 4:
+          text.resize(at);
+          break;
+        default:
+          if (at < text.size()) text[at] = static_cast<char>(text[at] ^ (1 << below(8)));
+      }
+    }
+    try {
+      const std::string read = unseal(text, "f");
+      CHECK(seal(read, seal_of(text, "f").checksum) == text);
+      ++accepted;
+    } catch (const Corrupt&) {  // refused
+    }
+  }
+  check::context() = "";
+  CHECK(5000 < accepted && accepted < 35000);
 }
 
 TEST(a_file_is_read_whole_or_refused) {
