@@ -1,7 +1,9 @@
 """dcp.async_save with our writer as its stager: nothing is copied before it returns, and what is saved is what was then."""
 
+import errno
 import os
 import pickle
+import resource
 import threading
 
 import pytest
@@ -12,7 +14,7 @@ from torch.optim import optimizer as optimizer_module
 
 from hetsp_ext.checkpoint import _window
 from hetsp_ext.checkpoint.dcp import HetspStorageReader, HetspStorageWriter
-from hetsp_ext.errors import CheckpointError, CheckpointMutated, InvalidArgument
+from hetsp_ext.errors import CheckpointError, CheckpointMutated, CheckpointWriteError, InvalidArgument
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is")
 
@@ -182,6 +184,36 @@ def test_a_save_that_dies_lets_training_go_on(writer, tmp_path, where):
         response.staging_completion.result(60)
     dcp.save({"w": weight}, storage_writer=writer)
     assert_equal(load(tmp_path / "c", {"w": weight}), {"w": weight})
+    assert os.listdir(tmp_path) == ["c"]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_disk_that_refuses_fails_that_save_with_path_and_errno(writer, tmp_path, asynchronous):
+    """A limit on the size of files stands for a full disk: the kernel refuses either in fallocate or in the write."""
+
+    def save(state):
+        if asynchronous:
+            dcp.async_save(state, storage_writer=writer).upload_completion.result(60)
+        else:
+            dcp.save(state, storage_writer=writer)
+
+    state = {"w": torch.ones(1_000_000)}
+    save(state)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+    try:
+        with pytest.raises(dcp.CheckpointException) as raised:
+            save({"w": torch.zeros(1_000_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    error, _ = raised.value.failures[0]
+    assert isinstance(error, CheckpointWriteError)
+    assert error.errno == errno.EFBIG
+    assert error.filename.endswith("/rank-00000.safetensors")
+    writer.fence()
+    assert_equal(load(tmp_path / "c", state), state)
+    save({"w": torch.full((1_000_000,), 2.0)})
+    assert_equal(load(tmp_path / "c", state), {"w": torch.full((1_000_000,), 2.0)})
     assert os.listdir(tmp_path) == ["c"]
 
 
