@@ -13,9 +13,9 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from hetsp_ext.errors import CheckpointError, CheckpointMutated
+from hetsp_ext.errors import CheckpointError, CheckpointMutated, InvalidArgument
 from tests.multirank.checkpoint_replicas import copied, manifest_of, replicated_model, step_replicated
-from tests.python.checkpoint.training import checkpointer, same
+from tests.python.checkpoint.training import Holder, checkpointer, same
 from tests.support.ranks import run_ranks
 
 
@@ -42,6 +42,32 @@ def test_a_mutation_on_one_rank_fails_the_checkpoint_on_all(tmp_path):
     told = run_ranks(3, mutate_on_one_rank, str(tmp_path))
     assert all("'model.weight' changed in place" in text for text in told)
     assert told[0].startswith("rank 1: ")
+
+
+def refuse(rank: int, size: int, path: str) -> list[str]:
+    holder = Holder(a=1)
+    told = []
+    with checkpointer(path, *replicated_model(), holder=holder) as lazy:
+        if rank == 1:
+            holder.state = {"a": {1, 2}}
+        for _ in range(2):
+            try:
+                lazy.save(0)
+            except InvalidArgument as error:
+                told.append(str(error))
+        holder.state = {"a": 2}
+        lazy.save(1)
+        lazy.wait()
+        assert lazy.restore() == 1
+    return told
+
+
+def test_state_that_one_rank_cannot_save_is_refused_on_all_at_once(tmp_path):
+    """At the first save, where the others wait for that rank to agree with them."""
+    for rank, told in enumerate(run_ranks(3, refuse, str(tmp_path))):
+        assert len(told) == 2
+        assert all("state 'holder.a' is a builtins.set" in text for text in told)
+        assert all(text.startswith("rank 1: ") == (rank != 1) for text in told)
 
 
 def mutate_shard(rank: int, size: int, path: str, through_wrapper: bool) -> list[str | None]:

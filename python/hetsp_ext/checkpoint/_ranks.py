@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ class Ranks:
 
     def __init__(self, process_group: Any, timeout: float) -> None:
         self.rank, self.size, self.group = 0, 1, None
+        self._told = False
         self._global = [0]
         if not dist.is_initialized():
             if process_group is not None:
@@ -46,6 +48,26 @@ class Ranks:
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value, group=self.group)
         return values
+
+    def gather_or_raise(self, value: Told) -> list[Told]:
+        """As gather, for a value that a rank may fail to have: that rank is in `telling`, and its error is raised on all."""
+        self._told = True
+        told = self.gather((value, None))
+        for rank, (_, error) in enumerate(told):
+            if error is not None:
+                raise InvalidArgument(f"rank {rank}: {error}")
+        return [value for value, _ in told]
+
+    @contextmanager
+    def telling(self, needed: bool) -> Iterator[None]:
+        """Where `needed`, what is raised before gather_or_raise is reached is told to the ranks that wait there."""
+        self._told = False
+        try:
+            yield
+        except InvalidArgument as error:
+            if needed and self.size > 1 and not self._told:
+                self.gather((None, str(error)))
+            raise
 
     def from_first(self, function: Callable[[], Told]) -> Told:
         """What `function` gives on rank 0, or its error, on every rank."""

@@ -95,9 +95,16 @@ def take_rng() -> dict[str, Any]:
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         state["cuda"] = torch.cuda.get_rng_state_all()
     if numpy := sys.modules.get("numpy"):
-        name, keys, position, has_gauss, cached = numpy.random.get_state()
+        name, keys, position, has_gauss, cached = _numpy_state(numpy)
         state["numpy"] = [str(name), _words(keys.tolist()), int(position), int(has_gauss), float(cached)]
     return state
+
+
+def _numpy_state(numpy: Any) -> tuple[Any, ...]:
+    found = numpy.random.get_state()
+    if not isinstance(found, tuple):  # someone has replaced numpy's global Mersenne twister
+        raise InvalidArgument(f"numpy's global generator is {found.get('bit_generator')}; allowed: MT19937, its default")
+    return found
 
 
 def _words(words: Sequence[int]) -> torch.Tensor:

@@ -10,6 +10,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from numbers import Integral
 from types import TracebackType
 from typing import Any
 
@@ -179,7 +180,7 @@ class LazyCheckpointer:
         """
         begin = time.perf_counter()
         self._require_open()
-        _require_natural("step", step, 0)
+        step = _require_natural("step", step, 0)
         if self._every is not None:
             if step % self._every:
                 return False
@@ -219,11 +220,12 @@ class LazyCheckpointer:
 
     def _start(self, save: Save) -> None:
         """Takes everything and begins the capture. What fails for want of a file is the save's error, not the caller's."""
-        trees, leaves = walk_all(self._objects)
-        table = self._table
-        if table is None or not table.matches(leaves):
-            self._table = None
-            table = self._table = Table(self._objects, leaves, self._ranks.place(self._agree_once), len(save.uid))
+        with self._ranks.telling(self._agreement is None):
+            trees, leaves = walk_all(self._objects)
+            table = self._table
+            if table is None or not table.matches(leaves):
+                self._table = None
+                table = self._table = Table(self._objects, leaves, self._ranks.place(self._agree_once), len(save.uid))
         versions = table.versions()
         hashes = [hash_tensors(group) for group in table.guarded] if self._debug else None
         table.copy_now(leaves)
@@ -247,7 +249,7 @@ class LazyCheckpointer:
                 item.name: Held(item.dtype, item.shape, digest)
                 for item, digest in zip(items, hash_tensors([item.local for item in items]), strict=True)
             }
-            self._agreement = agree(self._ranks.gather(own), self._ranks.rank)
+            self._agreement = agree(self._ranks.gather_or_raise(own), self._ranks.rank)
         return self._agreement
 
     def _separate(self, names: Sequence[str]) -> None:
@@ -337,7 +339,7 @@ class LazyCheckpointer:
         """
         self._require_open()
         if step is not None:
-            _require_natural("step", step, 0)
+            step = _require_natural("step", step, 0)
         self.fence()
         self._wait_all()
         plan = Plan(self._objects, self._ranks.rank, self._ranks.place(None).rank_of)
@@ -374,9 +376,10 @@ def slot_bytes(ring_bytes: int) -> int:
     return min(8 << 20, ring_bytes // 4 // 4096 * 4096)
 
 
-def _require_natural(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+def _require_natural(name: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise InvalidArgument(f"{name} is {value!r}; it must be an integer >= {least}")
+    return int(value)
 
 
 def _close_at_exit(checkpointer: LazyCheckpointer) -> Callable[[], None]:

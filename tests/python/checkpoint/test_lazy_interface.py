@@ -129,6 +129,14 @@ def test_wrong_arguments_are_named(tmp_path, options, what):
     checkpointer(tmp_path, Holder(a=1)).close()  # and the directory is free
 
 
+def test_a_step_may_be_any_integer_type(tmp_path):
+    numpy = pytest.importorskip("numpy")
+    with checkpointer(tmp_path, Holder(a=1)) as lazy:
+        lazy.save(numpy.int64(7))
+        lazy.wait()
+        assert lazy.restore(numpy.int32(7)) == 7
+
+
 def test_staging_path_must_be_another_directory(tmp_path):
     with pytest.raises(InvalidArgument, match="the same as path"):
         checkpointer(tmp_path, Holder(a=1), staging_path=tmp_path / ".." / tmp_path.name)
