@@ -92,8 +92,8 @@ class HetspStorageWriter(StorageWriter, AsyncStager):
 
     @property
     def path(self) -> Path:
-        """Where the next checkpoint goes."""
-        return Path(self.checkpoint_id).absolute()
+        """Where the next checkpoint goes; links are followed, so that one stays what it is."""
+        return Path(os.path.realpath(self.checkpoint_id))
 
     # What dcp.save calls, in order.
 
@@ -176,12 +176,16 @@ class HetspStorageWriter(StorageWriter, AsyncStager):
         if self._window is not None:
             self._window.finished()
         if self._hook is None:
-            self._hook = register_optimizer_step_pre_hook(self._before_step)
+            myself = weakref.ref(self)  # a hook outlives whoever forgets to close
+
+            def before_step(*_: Any) -> None:
+                if (writer := myself()) is not None:
+                    writer.fence()
+
+            self._hook = register_optimizer_step_pre_hook(before_step)
+            weakref.finalize(self, self._hook.remove)
         self._window = Window(state_dict, self._small_bytes)
         return self._window.future
-
-    def _before_step(self, *_: Any) -> None:
-        self.fence()
 
     def fence(self) -> float:
         """Returns when the state given to the last async_save may change; seconds that took.

@@ -36,7 +36,6 @@ class Saving:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._directory = core.CheckpointDirectory(str(path.parent))
         self._marker = _marker(path)
         self._file = _locked(self._marker, path)
@@ -46,6 +45,7 @@ class Saving:
             self.sequence = _replaced(path) + 1
             self.uid = secrets.token_hex(UID_BYTES // 2)
             self.part = Path(self._directory.begin(self.uid))
+            os.ftruncate(self._file, 0)
             os.pwrite(self._file, self.uid.encode(), 0)
         except BaseException:
             self._release()

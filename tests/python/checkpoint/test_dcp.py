@@ -204,6 +204,25 @@ def test_an_empty_directory_is_used(writer, tmp_path):
     assert_equal(load(tmp_path / "c", state()), state())
 
 
+def test_a_link_is_followed_and_stays_one(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "last").symlink_to("disk/c")
+    writer = HetspStorageWriter(tmp_path / "last", ring_bytes=8 << 20)
+    for seed in range(2):
+        dcp.save(state(seed), storage_writer=writer)
+        assert_equal(load(tmp_path / "last", state()), state(seed))
+    writer.close()
+    assert (tmp_path / "last").is_symlink()
+    assert os.listdir(tmp_path / "disk") == ["c"]
+
+
+def test_parents_are_made(tmp_path):
+    writer = HetspStorageWriter(tmp_path / "a/b/c", ring_bytes=8 << 20)
+    dcp.save(state(), storage_writer=writer)
+    writer.close()
+    assert_equal(load(tmp_path / "a/b/c", state()), state())
+
+
 class Unwritable:
     def __reduce__(self):
         raise ValueError("not me")

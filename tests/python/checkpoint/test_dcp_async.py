@@ -1,10 +1,12 @@
 """dcp.async_save with our writer as its stager: nothing is copied before it returns, and what is saved is what was then."""
 
 import errno
+import gc
 import os
 import pickle
 import resource
 import threading
+import weakref
 
 import pytest
 import torch
@@ -250,4 +252,16 @@ def test_close_takes_the_hook_away(tmp_path):
     assert len(optimizer_module._global_optimizer_pre_hooks) == before + 1
     writer.close()
     writer.close()
+    assert len(optimizer_module._global_optimizer_pre_hooks) == before
+
+
+def test_a_writer_that_nobody_closes_goes_away(tmp_path):
+    before = len(optimizer_module._global_optimizer_pre_hooks)
+    writer = HetspStorageWriter(tmp_path / "c", ring_bytes=8 << 20)
+    dcp.async_save({"w": torch.ones(100_000)}, storage_writer=writer).upload_completion.result(60)
+    writer._window.finished()
+    gone = weakref.ref(writer)
+    del writer
+    gc.collect()
+    assert gone() is None
     assert len(optimizer_module._global_optimizer_pre_hooks) == before
