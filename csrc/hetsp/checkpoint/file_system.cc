@@ -45,6 +45,9 @@ std::int64_t PosixFileSystem::pread(int fd, void* data, std::int64_t bytes, std:
 int PosixFileSystem::fallocate(int fd, std::int64_t bytes) { return checked(::fallocate(fd, 0, 0, bytes)); }
 int PosixFileSystem::ftruncate(int fd, std::int64_t bytes) { return checked(::ftruncate(fd, bytes)); }
 int PosixFileSystem::fsync(int fd) { return checked(::fsync(fd)); }
+void PosixFileSystem::start_writeback(int fd, std::int64_t bytes, std::int64_t offset) {
+  static_cast<void>(::sync_file_range(fd, offset, bytes, SYNC_FILE_RANGE_WRITE));
+}
 
 int PosixFileSystem::fstat(int fd, FileStatus& status) {
   struct stat s{};

@@ -34,6 +34,7 @@ class FileSystem {
   virtual int fallocate(int fd, std::int64_t bytes) = 0;  // reserves [0, bytes) and makes the file as long
   virtual int ftruncate(int fd, std::int64_t bytes) = 0;
   virtual int fsync(int fd) = 0;
+  virtual void start_writeback(int /*fd*/, std::int64_t /*bytes*/, std::int64_t /*offset*/) {}  // a hint; promises nothing
   virtual int fstat(int fd, FileStatus& status) = 0;
   virtual int stat(const std::string& path, FileStatus& status) = 0;  // of the link itself, where it is one
 
@@ -64,6 +65,7 @@ class PosixFileSystem final : public FileSystem {
   int fallocate(int fd, std::int64_t bytes) override;
   int ftruncate(int fd, std::int64_t bytes) override;
   int fsync(int fd) override;
+  void start_writeback(int fd, std::int64_t bytes, std::int64_t offset) override;
   int fstat(int fd, FileStatus& status) override;
   int stat(const std::string& path, FileStatus& status) override;
   int mkdir(const std::string& path, unsigned mode) override;

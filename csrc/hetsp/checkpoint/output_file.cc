@@ -76,6 +76,8 @@ void OutputFile::write(const char* data, std::int64_t bytes, std::int64_t offset
     } else if (result <= 0) {
       throw IoError("write", path_, result == 0 ? EIO : static_cast<int>(-result));
     } else {
+      // The page cache would collect gigabytes before it begins by itself, and fsync would then wait for all of them.
+      if (!direct) fs_.start_writeback(file->descriptor(), result, offset + done);
       done += result;
     }
   }

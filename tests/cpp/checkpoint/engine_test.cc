@@ -1,5 +1,6 @@
 #include "hetsp/checkpoint/engine.h"
 
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -90,6 +91,24 @@ TEST(a_full_disk_fails_one_save_and_the_next_succeeds) {
   CHECK_THROWS(IoError, "/save-0: No space left on device (ENOSPC)", (void)failing->wait_written());
   CHECK(next->wait_written().has_value());
   check_written(*next, state, read_file(scratch / "save-1"), engine.checksum());
+}
+
+TEST(a_file_that_may_not_grow_fails_by_the_kernels_own_word) {
+  const ScratchDirectory scratch;
+  StateInMemory state(1, 0);
+  state.sources = {std::string(1 << 20, 'a')};
+  state.groups = {0};
+  rlimit before{};
+  ::getrlimit(RLIMIT_FSIZE, &before);
+  const rlimit small_files{100000, before.rlim_max};
+  for (const IoMode best : {IoMode::buffered, IoMode::direct, IoMode::io_uring}) {
+    Engine engine({.ring_bytes = 4 * 8192, .slot_bytes = 8192, .best = best});
+    ::setrlimit(RLIMIT_FSIZE, &small_files);  // SIGXFSZ would end the process, were it delivered
+    const auto capture = engine.begin(scratch / "a", state.header, state.spans());
+    CHECK_THROWS(IoError, "/a: File too large (EFBIG)", (void)capture->wait_written());
+    ::setrlimit(RLIMIT_FSIZE, &before);
+    CHECK(!std::filesystem::exists(scratch / "a"));
+  }
 }
 
 TEST(many_threads_begin_wait_and_cancel) {
