@@ -30,7 +30,7 @@ from typing import Any
 from bench.support import describe_machine
 
 from . import fio
-from .savers import SAVERS, Saver
+from .savers import SAVERS, Dcp, DcpAsync, Hetsp, PlainCopy, Saver
 from .training import Shape, Training, digest, timed
 
 ITERATIONS = 40  # after a save at most; slower savers are waited for without training
@@ -232,7 +232,7 @@ def case(options: argparse.Namespace, work: str, kinds: list[type[Saver]]) -> di
                 if fio.absent() is None:
                     disk += [fio.seconds(Path(place), size)] if number else []
                 print(f"  round {number} of {options.rounds}, load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
-            for contender in [each for each in contenders if each.kind.name.startswith("hetsp")]:
+            for contender in [each for each in contenders if issubclass(each.kind, Hetsp)]:
                 for _ in range(options.rounds):
                     answer = contender.ask(options.iterations)
                     if answer is not None:
@@ -247,6 +247,10 @@ def case(options: argparse.Namespace, work: str, kinds: list[type[Saver]]) -> di
     iteration = statistics.median(contender.median("iteration") for contender in finished)
     print(f"\n{work}: {size / 1e9:.2f} GB of state, iterations of {iteration:.2f} s, {options.rounds} saves after the first")
     print(render(finished, disk))
+    held = bars(finished, disk)
+    for bar in held:
+        word = "met" if bar["met"] else "not met"
+        print(f"{bar['saver']}: {bar['bar']}: {bar['found']:.2f}, asked for {bar['asked']:g}: {word}")
     rows = [row for contender in finished for row in whole_rows(contender)]
     print("".join(f"{row['saver']}: a save every iteration {row['words']}\n" for row in rows), end="", flush=True)
     savers = {
@@ -262,6 +266,7 @@ def case(options: argparse.Namespace, work: str, kinds: list[type[Saver]]) -> di
         "baseline": finished[0].kind.name,
         "savers": savers,
         "fio_seconds": statistics.median(disk) if disk else None,
+        "bars": held,
         "every_iteration": rows,
         "failed": [contender.kind.name for contender in contenders if contender.failure is not None],
     }
@@ -280,6 +285,34 @@ def whole_rows(contender: Contender) -> list[dict[str, Any]]:
         row["disk"] = statistics.median(each["disk"] for each in contender.whole)
         words += f", {row['over_bound']:.3f}x of the back-pressure bound (fio writes the state in {row['disk']:.2f} s)"
     return [row | {"words": words}]
+
+
+def bars(contenders: list[Contender], disk: list[float]) -> list[dict[str, Any]]:
+    """What LazyCheckpointer is held to, with what was found: by saver, {"bar", "found", "asked", "met"}."""
+    by_name = {contender.kind.name: contender for contender in contenders}
+    found = []
+    for contender in contenders:
+        if not issubclass(contender.kind, Hetsp):
+            continue
+
+        def add(bar: str, value: float, asked: float, *, least: bool = False, name: str = contender.kind.name) -> None:
+            met = value >= asked if least else value <= asked
+            found.append({"saver": name, "bar": bar, "found": value, "asked": asked, "met": met})
+
+        add("save() blocks, ms", 1e3 * contender.median("blocks"), 2.0)
+        add("stall, % of an iteration", 100 * contender.median("stall") / contender.median("iteration"), 1.0)
+        add("memory beyond the ring, MB", (contender.median("memory") - contender.kind.ring) / 1e6, 16 * 1.048576)
+        if disk:
+            add("write rate until durable, over fio's", statistics.median(disk) / contender.median("durable"), 0.9, least=True)
+        for name, asked in ((Dcp.name, 3.0), (DcpAsync.name, 5.0)):
+            if name in by_name:
+                add(
+                    f"durable sooner than {name}, times", ratio(durables(by_name[name]), durables(contender)), asked, least=True
+                )
+        if PlainCopy.name in by_name:
+            plain = by_name[PlainCopy.name].median("longer")
+            add("longer, over a memcpy thread's", contender.median("longer") / plain if plain > 0 else float("nan"), 1.1)
+    return found
 
 
 def main() -> None:

@@ -161,6 +161,18 @@ def test_a_damaged_checkpoint_is_passed_over(documents: list[str], unbroken: Pat
     require_the_same(tmp_path, unbroken)
 
 
+def test_checkpoints_that_fail_cost_the_exit_status_and_no_step(documents: list[str], unbroken: Path, tmp_path: Path) -> None:
+    run = TrainRun(RANKS, options(documents, tmp_path), tmp_path / "said")
+    run.wait_for_steps(3)
+    (tmp_path / "kept").rename(tmp_path / "moved")  # what is open stays open; what is opened by name is gone
+    statuses = run.end(120.0)
+    assert statuses == [1, 0], run.output()
+    assert "No such file or directory" in run.output().splitlines()[-1]
+    (counts,) = [record["checkpoints"] for record in metrics(tmp_path) if "checkpoints" in record]
+    assert counts["failed"] > 0
+    require_the_same(tmp_path, unbroken)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends ranks with their launcher on Linux only")
 def test_ranks_end_with_a_killed_launcher_and_the_run_goes_on(documents: list[str], unbroken: Path, tmp_path: Path) -> None:
     arguments = [sys.executable, "-m", "hetsp_ext", "train", *options(documents, tmp_path, "--ranks", str(RANKS), "--json")]
