@@ -216,3 +216,28 @@ def damaged(rank: int, size: int, path: str) -> Any:
 
 def test_damage_in_one_ranks_file_makes_all_fall_back_together(tmp_path):
     assert run_ranks(3, damaged, str(tmp_path)) == [True] * 3
+
+
+def give_up_in_silence(rank: int, size: int, path: str) -> str:
+    from hetsp_ext.checkpoint import _commit
+
+    def fail(self: Any, save: Any, level: Any, *_: Any) -> None:  # rank 0 cannot publish, and the disk takes no reason either
+        level.directory.discard(save.uid)
+        raise CheckpointError("the disk is gone")
+
+    _commit.GIVEN_UP_SECONDS = 0.5
+    _commit.Committer._publish = fail  # type: ignore[method-assign]
+    _commit.Committer._announce_failure = lambda *_: None  # type: ignore[method-assign]
+    with contextlib.suppress(CheckpointError), checkpointer(path, torch.nn.Linear(10, 10)) as lazy:
+        lazy.save(0)
+        try:
+            lazy.wait()
+        except CheckpointError as error:
+            return str(error)
+    return "committed"
+
+
+def test_ranks_that_have_voted_do_not_wait_for_a_directory_that_is_gone(tmp_path):
+    told = run_ranks(2, give_up_in_silence, str(tmp_path / "kept"), timeout=60.0)
+    assert told[0] == "the disk is gone"
+    assert told[1].endswith("is gone, and rank 0 could not say why")

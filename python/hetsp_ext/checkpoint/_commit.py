@@ -32,7 +32,7 @@ logger = logging.getLogger("hetsp_ext.checkpoint")
 OUTCOME = "outcome.json"
 # Seconds between two looks for a file of another rank: short at first, since most votes come together.
 SHORTEST_POLL, LONGEST_POLL = 0.002, 0.1
-GIVEN_UP_SECONDS = 10.0
+GIVEN_UP_SECONDS = 10.0  # that a rank waits for rank 0's reason, once it is clear that there is no checkpoint
 # Failed saves whose outcome file is kept for ranks that are slow to look.
 OUTCOMES_KEPT = 2
 
@@ -312,6 +312,8 @@ class Committer:
         outcome = level.part(save.uid) / OUTCOME
         deadline = time.monotonic() + timeout
         poll = SHORTEST_POLL
+        # The directory goes when rank 0 gives up, and comes back with the reason; a second level's has yet to come.
+        seen = time.monotonic() if level is self.levels[0] else None
         while True:
             if level.published(name):
                 return
@@ -322,7 +324,12 @@ class Committer:
                 raise (CheckpointMutated if told.get("kind") == "mutated" else CheckpointError)(told["error"])
             if self._newer_committed(level, save.uid):
                 return  # committed and pruned between two looks: commits are in order, and a failure leaves its outcome
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if level.part(save.uid).exists():
+                seen = now
+            elif seen is not None and now - seen > GIVEN_UP_SECONDS:
+                raise otherwise or CheckpointError(f"{level.part(save.uid)} is gone, and rank 0 could not say why")
+            if now > deadline:
                 raise otherwise or CheckpointError(f"rank 0 did not say within {timeout:g} s what became of step {save.step}")
             time.sleep(poll)
             poll = min(2 * poll, LONGEST_POLL)
