@@ -9,14 +9,17 @@ from __future__ import annotations
 import random
 import struct
 import sys
+from array import array
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import is_
 from typing import Any, Literal
 
 import torch
 
 from ..errors import InvalidArgument
-from ._tree import Leaf, walk
+from ._tree import Leaf, Path, walk
 
 Kind = Literal["model", "optimizer", "object"]
 
@@ -77,12 +80,74 @@ def module_metadata(state: Any) -> Any:
     return {key: dict(value) for key, value in getattr(state, "_metadata", {}).items()}
 
 
+@dataclass(slots=True)
+class _Walked:
+    """A dictionary of tensors as the walk before found it, and what became of it."""
+
+    keys: list[Any]
+    tensors: list[torch.Tensor]
+    tree: Any
+    leaves: list[Leaf]
+
+
+class Walker:
+    """Walks the same objects again and again. Dictionaries that hold nothing but the tensors that they held before - most of a
+    module's state, and an optimizer's of each parameter - cost a comparison instead of a walk."""
+
+    def __init__(self, objects: Mapping[str, Any]) -> None:
+        self._objects = objects
+        self._known: dict[Any, _Walked] = {}
+        self._used: dict[Any, _Walked] = {}
+
+    def __call__(self) -> tuple[list[list[Any]], list[Leaf]]:
+        """([[name, tree], ...], tensors) of all objects and of the random number generators, which come last."""
+        leaves: list[Leaf] = []
+        self._used = {}
+        trees = []
+        for name, thing in self._objects.items():
+            state, path = take(thing), (None, name)
+            if isinstance(thing, torch.nn.Module):
+                tree = self._tensors(name, state, path, leaves)
+            elif type(state) is dict and isinstance(thing, torch.optim.Optimizer) and type(state.get("state")) is dict:
+                tree = {"dict": [[key, self._of_optimizer(name, key, item, path, leaves)] for key, item in state.items()]}
+            else:
+                tree = walk(state, path, leaves)
+            trees.append([name, tree])
+        trees.append([RNG, walk(take_rng(), (None, RNG), leaves)])
+        self._known = self._used  # what has vanished is forgotten, and not kept alive
+        return trees, leaves
+
+    def _of_optimizer(self, name: str, key: Any, item: Any, path: Path, leaves: list[Leaf]) -> Any:
+        below = (path, key)
+        if key != "state" or not all(type(number) is int and type(moments) is dict for number, moments in item.items()):
+            return walk(item, below, leaves, 1)
+        return {
+            "dict": [
+                [number, self._tensors((name, number), moments, (below, number), leaves)] for number, moments in item.items()
+            ]
+        }
+
+    def _tensors(self, place: Any, value: Any, path: Path, leaves: list[Leaf]) -> Any:
+        known = self._known.get(place)
+        if (
+            known is not None
+            and len(value) == len(known.tensors)
+            and all(map(is_, value.values(), known.tensors))
+            and list(value) == known.keys
+        ):
+            leaves += known.leaves
+            self._used[place] = known
+            return known.tree
+        begin = len(leaves)
+        tree = walk(value, path, leaves, 2)
+        if all(isinstance(item, torch.Tensor) for item in value.values()):
+            self._used[place] = _Walked(list(value), list(value.values()), tree, leaves[begin:])
+        return tree
+
+
 def walk_all(objects: Mapping[str, Any]) -> tuple[list[list[Any]], list[Leaf]]:
-    """([[name, tree], ...], tensors) of all objects and of the random number generators, which come last."""
-    leaves: list[Leaf] = []
-    trees = [[name, walk(take(thing), (None, name), leaves)] for name, thing in objects.items()]
-    trees.append([RNG, walk(take_rng(), (None, RNG), leaves)])
-    return trees, leaves
+    """One walk; see Walker."""
+    return Walker(objects)()
 
 
 def take_rng() -> dict[str, Any]:
@@ -90,13 +155,13 @@ def take_rng() -> dict[str, Any]:
     version, words, gauss = random.getstate()
     state: dict[str, Any] = {
         "torch": torch.get_rng_state(),
-        "random": [version, _words(words), gauss],
+        "random": [version, _words(array("I", words).tobytes()), gauss],
     }
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         state["cuda"] = torch.cuda.get_rng_state_all()
     if numpy := sys.modules.get("numpy"):
         name, keys, position, has_gauss, cached = _numpy_state(numpy)
-        state["numpy"] = [str(name), _words(keys.tolist()), int(position), int(has_gauss), float(cached)]
+        state["numpy"] = [str(name), _words(keys.astype("<u4").tobytes()), int(position), int(has_gauss), float(cached)]
     return state
 
 
@@ -107,8 +172,8 @@ def _numpy_state(numpy: Any) -> tuple[Any, ...]:
     return found
 
 
-def _words(words: Sequence[int]) -> torch.Tensor:
-    return torch.frombuffer(bytearray(struct.pack(f"<{len(words)}I", *words)), dtype=torch.uint8)
+def _words(data: bytes) -> torch.Tensor:
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
 
 
 def _from_words(tensor: torch.Tensor) -> tuple[int, ...]:

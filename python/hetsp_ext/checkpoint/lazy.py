@@ -24,7 +24,7 @@ from ._fence import Fence, Window, hash_tensors
 from ._items import Item
 from ._layout import Agreement, Held, agree
 from ._ranks import Ranks
-from ._state import named, walk_all
+from ._state import Walker, named, walk_all
 from ._stats import SaveStats, Stats
 from ._table import Table
 from ._votes import Taken, file_name
@@ -105,9 +105,10 @@ class LazyCheckpointer:
             self._engine = core.CheckpointEngine(ring_bytes, slot_bytes(ring_bytes), io=io, checksum=agreed)
         self._levels = self._open_levels(None if staging_path is None else os.fspath(staging_path))
         self._run = self._ranks.from_first(lambda: secrets.token_hex(6))
+        self._walk = Walker(self._objects)
         self._table: Table | None = None
         if self._ranks.size == 1:  # several ranks agree on it at the first save, when their parameters are sure to be equal
-            self._table = Table(self._objects, walk_all(self._objects)[1], self._ranks.place(None), len(self._uid(0)))
+            self._table = Table(self._objects, self._walk()[1], self._ranks.place(None), len(self._uid(0)))
         self._agreement: Agreement | None = None
         self._counter = 0
         self._last: Save | None = None
@@ -221,7 +222,7 @@ class LazyCheckpointer:
     def _start(self, save: Save) -> None:
         """Takes everything and begins the capture. What fails for want of a file is the save's error, not the caller's."""
         with self._ranks.telling(self._agreement is None):
-            trees, leaves = walk_all(self._objects)
+            trees, leaves = self._walk()
             table = self._table
             if table is None or not table.matches(leaves):
                 self._table = None

@@ -1,7 +1,9 @@
 """The span table: the spans are the file, byte for byte, and whatever moves is noticed."""
 
 import ctypes
+import gc
 import random
+import weakref
 
 import numpy
 import pytest
@@ -10,8 +12,9 @@ import torch
 from hetsp_ext.checkpoint._dtypes import DTYPES
 from hetsp_ext.checkpoint._items import LAZY, STAGED, VOLATILE
 from hetsp_ext.checkpoint._shard import parse_header
-from hetsp_ext.checkpoint._state import RNG, named, put_rng, take_rng, walk_all
+from hetsp_ext.checkpoint._state import RNG, Walker, named, put_rng, take_rng, walk_all
 from hetsp_ext.checkpoint._table import Place, Table
+from hetsp_ext.checkpoint._tree import path_text
 from hetsp_ext.errors import InvalidArgument
 from tests.python.checkpoint.training import Holder
 
@@ -236,6 +239,56 @@ def test_one_object_is_given_once():
     holder = Holder()
     with pytest.raises(InvalidArgument, match="same object as holder"):
         named((holder,), {"again": holder})
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_walk_that_remembers_finds_what_a_new_one_finds(seed):
+    """Whatever has happened between two walks: steps, loads, new moments, swapped and renamed tensors."""
+    draw = random.Random(seed)
+    model, optimizer = training(groups=3)
+    objects = named((model, optimizer, Holder(a={"t": torch.zeros(3)})), {})
+    walker = Walker(objects)
+    parameters = list(model.parameters())
+
+    def moments():
+        return optimizer.state.get(draw.choice(parameters), {})
+
+    def swap(found):
+        if {"exp_avg", "exp_avg_sq"} <= found.keys():
+            found["exp_avg"], found["exp_avg_sq"] = found["exp_avg_sq"], found["exp_avg"]
+
+    def rename(found):
+        if "exp_avg" in found:
+            found["other"] = found.pop("exp_avg")
+
+    changes = [
+        lambda: optimizer.load_state_dict(optimizer.state_dict()),
+        lambda: optimizer.state.pop(draw.choice(parameters), None),
+        lambda: swap(moments()),
+        lambda: rename(moments()),
+        lambda: moments().update(number=3.5),
+        lambda: setattr(model[0], "weight", torch.nn.Parameter(torch.zeros(8, 8))),
+        lambda: model[1].register_buffer(f"b{draw.randrange(9)}", torch.zeros(2)),
+        lambda: None,
+    ]
+    for _ in range(30):
+        draw.choice(changes)()
+        trees, leaves = walker()
+        fresh_trees, fresh = walk_all(objects)
+        assert trees == fresh_trees
+        assert [leaf.path for leaf in leaves] == [leaf.path for leaf in fresh]
+        assert all(a.tensor is b.tensor for a, b in zip(leaves, fresh, strict=True) if not path_text(a.path).startswith("rng."))
+
+
+def test_a_walk_keeps_nothing_alive_that_has_vanished():
+    model, optimizer = training()
+    walker = Walker(named((model, optimizer), {}))
+    walker()
+    gone = weakref.ref(optimizer.state[model[0].weight]["exp_avg"])
+    optimizer.state.clear()
+    walker()
+    gc.collect()
+    assert gone() is None
 
 
 def test_generators_come_back():
