@@ -102,6 +102,7 @@ class HookedFileSystem : public FileSystem {
     call.bytes = bytes;
     return run(call, [&] { return inner_.ftruncate(fd, bytes); });
   }
+  void start_writeback(int fd, std::int64_t bytes, std::int64_t offset) override { inner_.start_writeback(fd, bytes, offset); }
   int fsync(int fd) override {
     return run(of(Operation::fsync, fd), [&] { return inner_.fsync(fd); });
   }

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <csignal>
 #include <cstdlib>
+#include <future>
 #include <memory>
 
 #include "checkpoint/faulty_file_system.h"
@@ -131,6 +132,42 @@ TEST(direct_io_refused_through_the_ring_leaves_a_buffered_file) {
   file.finish();
   CHECK(file.mode() == IoMode::buffered);
   CHECK(read_file(scratch / "a") == std::string(data.get(), 2 * kPage));
+}
+
+TEST(a_ring_that_breaks_fails_what_is_under_way_and_nothing_after) {
+  class BrokenRing final : public IoRing {
+   public:
+    int write(int /*fd*/, const void* /*data*/, std::int64_t /*bytes*/, std::int64_t /*offset*/,
+              std::uint64_t /*token*/) override {
+      return 0;
+    }
+    int wait(Completion& /*completion*/) override { return -EBADF; }
+    void wake() override {}
+  };
+  class BrokenRings final : public HookedFileSystem {
+   public:
+    using HookedFileSystem::HookedFileSystem;
+    std::unique_ptr<IoRing> io_ring(unsigned /*entries*/, std::string& /*why_not*/) override {
+      return std::make_unique<BrokenRing>();
+    }
+  };
+  const ScratchDirectory scratch;
+  PosixFileSystem disk;
+  BrokenRings fs(disk);
+  const auto data = pages(1);
+  OutputFile lost(fs, scratch / "lost", kPage, IoMode::io_uring), next(fs, scratch / "next", kPage, IoMode::io_uring);
+  if (!lost.open().direct) return;  // this disk takes no direct writes, so no ring
+  std::promise<int> code;
+  {
+    WriteQueue queue(fs, {IoMode::io_uring, 1, 4});
+    queue.write({&lost, data.get(), kPage, 0, [&](const auto& failure) { code.set_value(failure ? failure->code() : 0); }});
+    CHECK_EQ(code.get_future().get(), EIO);
+    queue.write({&next, data.get(), kPage, 0, [](const auto& failure) { CHECK(!failure); }});
+  }
+  next.finish();
+  CHECK(next.mode() == IoMode::direct);
+  CHECK(next.reasons() == std::vector<std::string>{"io_uring refused by write: Bad file descriptor (EBADF)"});
+  CHECK_EQ(std::filesystem::file_size(scratch / "next"), 4096U);
 }
 
 TEST(a_container_without_io_uring_writes_all_the_same) {
