@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import secrets
 import time
 from pathlib import Path
@@ -42,7 +43,8 @@ class Saving:
         try:
             if left := _read_uid(self._marker):
                 self._directory.discard(left)
-            self.sequence = _replaced(path) + 1
+            _refuse_strangers(path)
+            self.sequence = _last_sequence(path) + 1
             self.uid = secrets.token_hex(UID_BYTES // 2)
             self.part = Path(self._directory.begin(self.uid))
             os.ftruncate(self._file, 0)
@@ -124,25 +126,39 @@ def uid_of_saving(path: Path) -> str:
         time.sleep(0.01)
 
 
-def _replaced(path: Path) -> int:
-    """The sequence number of what is to be replaced; 0 where there is nothing, or nothing that a manifest still describes.
+def _refuse_strangers(path: Path) -> None:
+    """Raises InvalidArgument where `path` holds what would be lost with the checkpoint that is replaced.
 
     The manifest is looked into, not read in full: with many tensors that takes longer than many a save.
     """
     if not path.exists():
-        return 0
+        return
     held = {entry.name for entry in path.iterdir()} if path.is_dir() else {path.name}
-    if not held:
-        return 0
-    if MANIFEST not in held:
+    if held and MANIFEST not in held:
         raise InvalidArgument(f"{path} exists and is no checkpoint of this library; move it away, or save elsewhere")
     try:
-        content = json.loads(core.read_sealed(str(path / MANIFEST)))
-        sequence, names = int(content["sequence"]), {file["name"] for file in content["files"]}
+        names = {file["name"] for file in json.loads(core.read_sealed(str(path / MANIFEST)))["files"]} if held else set()
     except (RuntimeError, OSError, ValueError, TypeError, KeyError):
-        return 0  # damaged: nothing is lost with it
+        return  # damaged: nothing is lost with it
     strangers = sorted(held - {MANIFEST, *names})
     if strangers:
         listed = ", ".join(strangers[:3])
         raise InvalidArgument(f"{path} holds {listed}, which no save put there and which would be lost with the old checkpoint")
-    return sequence
+
+
+def _last_sequence(path: Path) -> int:
+    """The highest sequence number at `path` and beside it, under names that differ in numbers only; 0 where there is none.
+
+    So of step-100 and step-200 in one directory the one that was saved last is the newest, also after a fallback.
+    """
+    alike = re.compile(r"\d+".join(map(re.escape, re.split(r"\d+", path.name))))
+    last = 0
+    for entry in path.parent.iterdir():
+        if alike.fullmatch(entry.name.removeprefix(".old-")):
+            try:
+                with open(entry / MANIFEST, "rb") as stream:
+                    found = re.search(rb'"sequence": ?(\d{1,18})\b', stream.read(4096))
+            except OSError:
+                continue
+            last = max(last, int(found[1]) if found else 0)
+    return last

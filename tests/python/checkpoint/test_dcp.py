@@ -96,6 +96,16 @@ def test_checkpoint_id_names_the_path_and_tells_the_step(writer, tmp_path):
         assert info.step == step
 
 
+def test_of_several_paths_in_one_directory_the_last_saved_is_the_newest(writer, tmp_path):
+    """Steps 100, 200, and after a fallback 150 and 200 again: the reader of the directory takes what was saved last."""
+    for sequence, step in enumerate((100, 200, 150, 200, 90), start=1):
+        dcp.save(state(sequence), storage_writer=writer, checkpoint_id=tmp_path / f"step-{step}")
+        dcp.save(state(0), storage_writer=writer, checkpoint_id=tmp_path / "other")
+        assert_equal(load(tmp_path, state()), state(sequence))
+        newest = list_checkpoints(tmp_path)[0]
+        assert (newest.step, newest.sequence) == (step, sequence)
+
+
 def test_a_path_used_again_holds_the_new_one(writer, tmp_path):
     for seed in range(4):
         dcp.save(state(seed), storage_writer=writer)
