@@ -128,6 +128,7 @@ class WaitingGroups(list[Any]):
     """An optimizer's param_groups that wait, while `wait` is set, for group i before they give it away."""
 
     wait: Callable[[int], None] | None = None
+    owner: Any = None  # the fence that has put it there
 
     def __iter__(self) -> Iterator[Any]:
         wait = self.wait
@@ -204,10 +205,17 @@ class Fence:
     def _name_of(self, optimizer: torch.optim.Optimizer) -> str | None:
         return next((name for name, known in self._optimizers.items() if known is optimizer), None)
 
+    def _take_back(self, optimizer: torch.optim.Optimizer) -> None:
+        """Gives the optimizer a plain list again; groups that its step has added are in it."""
+        groups = optimizer.param_groups
+        if isinstance(groups, WaitingGroups) and groups.owner is self:
+            groups.wait = None
+            optimizer.param_groups = list(groups)
+
     def _before(self, optimizer: torch.optim.Optimizer, compiled: bool) -> None:
         if compiled:
             self._compiled.add(optimizer)
-        _plain(optimizer)  # a step that raised has left its list
+        self._take_back(optimizer)  # a step that raised has left its list
         if (window := self._window) is None:
             return
         name = self._name_of(optimizer)
@@ -219,16 +227,18 @@ class Fence:
             not window.open
             or optimizer in self._compiled
             or not waits_per_group(optimizer)
+            or isinstance(optimizer.param_groups, WaitingGroups)  # of another checkpointer
             or len(optimizer.param_groups) != len(gate.groups)
         ):
             window.close(gate.all if len(optimizer.param_groups) == len(gate.groups) else None)
             return
         window.close(gate.first)
         optimizer.param_groups = WaitingGroups(optimizer.param_groups)
+        optimizer.param_groups.owner = self
         optimizer.param_groups.wait = lambda index: window.close(gate.groups[index])
 
     def _after(self, optimizer: torch.optim.Optimizer) -> None:
-        _plain(optimizer)
+        self._take_back(optimizer)
         if (window := self._window) is None:
             return
         name = self._name_of(optimizer)
@@ -243,13 +253,6 @@ class Fence:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-
-
-def _plain(optimizer: torch.optim.Optimizer) -> None:
-    """Puts the list back that the optimizer had before its step; groups that the step has added are in it."""
-    if isinstance(optimizer.param_groups, WaitingGroups):
-        optimizer.param_groups.wait = None
-        optimizer.param_groups = list(optimizer.param_groups)
 
 
 def _close_all(method: weakref.WeakMethod[Any]) -> None:

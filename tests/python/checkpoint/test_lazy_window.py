@@ -135,6 +135,28 @@ def test_a_new_optimizer_between_saves(tmp_path):
         assert same(training.state(), state)
 
 
+def test_two_checkpointers_of_the_same_objects(tmp_path):
+    """Say, frequent ones to one directory and rare ones to another: both wait, per group and for all."""
+    training = Training(width=4000)
+    with (
+        checkpointer(tmp_path / "often", **training.objects) as often,
+        checkpointer(tmp_path / "rarely", every=2, **training.objects) as rarely,
+    ):
+        states = []
+        for step in range(5):
+            training.step()
+            states.append(training.state())
+            often.save(step)
+            rarely.save(step)
+            training.optimizer.step()
+            assert type(training.optimizer.param_groups) is list
+        for lazy in (often, rarely):
+            lazy.wait()
+            assert not lazy.stats.failed
+            assert lazy.restore() == 4
+            assert same(training.state(), states[4])
+
+
 def test_a_module_that_grows_between_saves(tmp_path):
     model = torch.nn.Sequential(torch.nn.Linear(5, 5))
     with checkpointer(tmp_path, model) as lazy:
