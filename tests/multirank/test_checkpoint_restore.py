@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -58,6 +60,23 @@ def attempts(rank, size, folder):
         found[alter] = attempt(rank, size, folder / ("apart" if alter == "elsewhere" else "whole"), alter)
     found["absent"] = attempt(rank, size, folder / "nothing")
     return found
+
+
+def restore_here(rank, size, folder):
+    os.chdir(folder / str(rank))
+    return attempt(rank, size, Path())
+
+
+def test_ranks_that_see_different_checkpoints_under_one_name_restore_neither(tmp_path):
+    """As where a directory is local to each node: rank 1's step 2 has the name of the others' and is another save's."""
+    for rank in range(3):
+        for step, uid in ((1, "01"), (2, "zz" if rank == 1 else "02")):
+            path = tmp_path / str(rank) / f"step-{step}-{uid}"
+            write_checkpoint(path, {"w": whole(step)}, step=step, sequence=step, world=3, cuts={"w": [10, 20]})
+    (tmp_path / "1/step-2-zz").rename(tmp_path / "1/step-2-02")
+    for step, ((skipped, reason),) in run_ranks(3, restore_here, tmp_path):
+        assert (step, skipped) == (1, 2)
+        assert "rank 1: step-2-02: is zz here, 02 on the first rank" in reason
 
 
 def test_all_ranks_come_to_one_verdict(tmp_path):
