@@ -159,9 +159,14 @@ void Capture::copy(staging::Ring& ring, WriteQueue& queue) {
       seconds_.ring_full += acquired->waited;
     }
     const std::int64_t offset = cursor.offset(), bytes = std::min(ring.slot_bytes(), total_ - offset);
-    fill(cursor, ring.slot(acquired->slot), bytes);
-    if (stopped_) return ring.release(acquired->slot);
-    submit(ring, queue, acquired->slot, bytes, offset);
+    try {
+      fill(cursor, ring.slot(acquired->slot), bytes);
+      if (stopped_) return ring.release(acquired->slot);
+      submit(ring, queue, acquired->slot, bytes, offset);
+    } catch (...) {  // out of memory: the slot is for the next save
+      ring.release(acquired->slot);
+      throw;
+    }
   }
 }
 
@@ -212,7 +217,6 @@ void Capture::submit(staging::Ring& ring, WriteQueue& queue, int slot, std::int6
     queue.write({&file_, ring.slot(slot), padded, offset, done});
   } catch (...) {
     outstanding_.fetch_sub(1);  // never the last: run() holds one
-    ring.release(slot);
     throw;
   }
 }
