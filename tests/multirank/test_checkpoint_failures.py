@@ -134,7 +134,7 @@ def test_a_divergence_fails_loudly_and_heals(tmp_path):
 def die(rank: int, size: int, path: str, signal_file: str) -> Any:
     model, optimizer = replicated_model()
     step_replicated(model, optimizer, 0)
-    lazy = checkpointer(path, model, optimizer, timeout=3)
+    lazy = checkpointer(path, model, optimizer, timeout=5)
     lazy.save(0)
     lazy.wait()
     dist.barrier()
@@ -146,14 +146,14 @@ def die(rank: int, size: int, path: str, signal_file: str) -> Any:
     try:
         lazy.wait()
     except CheckpointError as error:
-        raise RuntimeError(f"{time.monotonic() - begin < 30}: {error}") from None
+        raise RuntimeError(f"{time.monotonic() - begin < 60}: {error}") from None
     return "committed"
 
 
 def test_a_dead_rank_is_named_and_nothing_hangs(tmp_path):
     found = run_ranks(3, die, str(tmp_path), "", outcomes=True, timeout=120)
     assert found[1] is None
-    assert "True: no vote for step 1 from rank 1 within 3 s" in str(found[0])
+    assert "True: no vote for step 1 from rank 1 within 5 s" in str(found[0])
     assert "no vote for step 1 from rank 1" in str(found[2])
     model, optimizer = replicated_model(seed=4)
     with checkpointer(tmp_path, model, optimizer) as lazy:

@@ -40,7 +40,7 @@ def die_at(rank: int, size: int, path: str, victims: tuple[int, ...], phase: str
             os.kill(os.getpid(), signal.SIGKILL)
 
     model, optimizer = replicated_model(width=300)
-    lazy = checkpointer(path, model, optimizer, timeout=2, progress=progress)
+    lazy = checkpointer(path, model, optimizer, timeout=4, progress=progress)
     for step in (1, 2, 3):
         lazy.fence()
         fill(model, optimizer, step)

@@ -41,7 +41,9 @@ def test_mutation_inside_the_window_is_refused_or_too_late_to_matter(tmp_path, c
         lazy.save(0)
         lazy.wait()
         first = model.first.detach().clone()
-        for attempt in range(1, 4):
+        for attempt in range(1, 20):
+            if refused and attempt > 3:
+                break
             want = model.last.detach().clone()
             lazy.save(attempt)
             WRITERS[name](model.last)
@@ -59,7 +61,7 @@ def test_mutation_inside_the_window_is_refused_or_too_late_to_matter(tmp_path, c
             with torch.no_grad():
                 model.last.copy_(changed)
         assert refused > 0
-        assert lazy.restore() in range(4)
+        assert lazy.restore() in range(20)
         assert torch.equal(model.first, first)
     assert not list(tmp_path.glob(".part-*"))
 
