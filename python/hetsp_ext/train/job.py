@@ -28,6 +28,7 @@ from .report import (
     Report,
     checkpoints_line,
     checkpoints_record,
+    resumed_line,
     step_record,
     summary_record,
     summary_table,
@@ -203,7 +204,7 @@ class Job:
             self.report.keep_in(self.folder)
         self.introduce()
         if resumed is not None:
-            self.report.record({"resumed": resumed}, f"goes on after step {resumed['step']} under {resumed['plan']}")
+            self.report.record({"resumed": resumed}, resumed_line(resumed))
         elif self.options.resume:
             self.report.say(f"{self.options.checkpoint_dir} holds no checkpoint yet: the run begins at step 1")
 

@@ -16,6 +16,7 @@ __all__ = [
     "Report",
     "checkpoints_line",
     "checkpoints_record",
+    "resumed_line",
     "step_record",
     "summary_record",
     "summary_table",
@@ -85,12 +86,20 @@ def checkpoints_record(phases: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def checkpoints_line(record: dict[str, Any]) -> str:
-    """The same for people."""
+    """The same for people; nothing where there was none."""
+    if not record["committed"] + record["failed"]:
+        return ""
     failed = f", {record['failed']} failed" if record["failed"] else ""
     return (
         f"{record['committed']} checkpoints{failed}: one blocked a step for at most {1e3 * record['blocked_most']:.1f} ms, "
         f"and made it wait for at most {1e3 * record['stall_most']:.1f} ms"
     )
+
+
+def resumed_line(record: dict[str, Any]) -> str:
+    """Where a run goes on, for people."""
+    ranks = f"{record['ranks_before']} rank{'s' if record['ranks_before'] > 1 else ''}"
+    return f"goes on after step {record['step']} under {record['plan']}, which {ranks} saved"
 
 
 def step_line(record: dict[str, Any]) -> str:
