@@ -146,8 +146,8 @@ bool Dictionary::dual_feasible() const {
   return true;
 }
 
-void Dictionary::factor(bool fresh) {
-  if (basis.factored() && (!fresh || basis.updates() == 0)) return;
+int Dictionary::factor(bool fresh) {
+  if (basis.factored() && (!fresh || basis.updates() == 0)) return 0;
   const auto replaced = basis.factor([this](int v) { return column(v); });
   for (const auto& [p, left] : replaced) {
     const int enters = row_variable[p];
@@ -158,6 +158,7 @@ void Dictionary::factor(bool fresh) {
     place[enters] = Place::basic;
   }
   for (int p = 0; p < basis.size(); ++p) position[basis.variable(p)] = p;
+  return static_cast<int>(replaced.size());
 }
 
 void Dictionary::place_nonbasic(int v) {

@@ -62,8 +62,8 @@ class Dictionary {
   [[nodiscard]] bool dual_feasible() const;
 
   // --- the basis
-  // Factors if stale or `fresh` is asked for; a dependent basis is repaired with activities of rows.
-  void factor(bool fresh);
+  // Factors if stale or `fresh` is asked for; a dependent basis is repaired with activities of rows. How many it took.
+  int factor(bool fresh);
   void place_nonbasic(int v);   // at a bound that exists, the present one if it does
   void compute_values();        // of all variables
   void compute_reduced_costs();

@@ -12,16 +12,19 @@ namespace {
 
 constexpr double kSmallPivot = 1e-6;    // as in the primal method
 constexpr double kDisagreement = 1e-7;
+constexpr double kNoise = 0.01;  // of an entry: by how much row and column may differ about a small one
+constexpr int kRepairs = 3;  // more, and the small pivots that made the basis dependent are likely to come again
 constexpr double kZeroStep = 1e-12;
 
 class Dual {
  public:
   Dual(Dictionary& d, double perturbation, Ray& ray) : d_(d), perturbation_(perturbation), ray_(ray) {}
 
-  Outcome run() {
+  Outcome run(bool shake) {
     std::int64_t left = 20'000 + 50LL * d_.variables();
     if (d_.edge_stale) reset_edge(d_);
-    while (left-- > 0) {
+    if (shake) perturb();
+    while (left-- > 0 && repairs_ <= kRepairs) {
       if (d_.cancelled()) return Outcome::spent;
       if (d_.basis.due()) refresh();
       const int p = choose_leaving(d_);
@@ -39,7 +42,7 @@ class Dual {
 
  private:
   void refresh() {
-    d_.factor(true);
+    repairs_ += d_.factor(true) > 0;
     d_.compute_reduced_costs();
     make_dual_feasible(d_);
     d_.compute_values();
@@ -51,26 +54,31 @@ class Dual {
     const double infeasibility = d_.infeasibility(d_.basis.variable(p));
     d_.btran_unit(p, rho_);
     d_.compute_row(rho_, alpha_);
-    const DualStep step = dual_ratio_test(d_, infeasibility, alpha_);
-    if (step.entering < 0) {
-      if (d_.basis.updates() > 0 || !exact_) {
+    DualStep step = dual_ratio_test(d_, infeasibility, alpha_);
+    while (step.entering >= 0) {
+      const int q = step.entering;
+      d_.ftran_column(q, w_);
+      const double pivot = w_.value[p], by_row = alpha_.value[q], apart = std::abs(pivot - by_row);
+      const bool small = std::abs(pivot) < kSmallPivot;
+      if ((small || apart > kDisagreement * (1.0 + std::abs(pivot))) && d_.basis.updates() > 0) {
         refresh();
         return Outcome::done;
       }
-      ray_.rho = rho_;
-      return Outcome::infeasible;
+      if (!small || apart <= kNoise * std::abs(by_row)) {
+        exchange(p, q, step);
+        return Outcome::done;
+      }
+      // What the fresh factors say in two ways is rounding of a zero. Taken as a pivot it makes the basis singular, whose
+      // repair leads back to here.
+      alpha_.value[q] = 0.0;
+      step = dual_ratio_test(d_, infeasibility, alpha_);
     }
-    const int q = step.entering;
-    d_.ftran_column(q, w_);
-    const double pivot = w_.value[p], by_row = alpha_.value[q];
-    const bool doubtful = std::abs(pivot) < kSmallPivot || std::abs(pivot - by_row) > kDisagreement * (1.0 + std::abs(pivot));
-    if (doubtful && d_.basis.updates() > 0) {
+    if (d_.basis.updates() > 0 || !exact_) {
       refresh();
       return Outcome::done;
     }
-    if (pivot == 0.0) return Outcome::lost;
-    exchange(p, q, step);
-    return Outcome::done;
+    ray_.rho = rho_;
+    return Outcome::infeasible;
   }
 
   void exchange(int p, int q, const DualStep& step) {
@@ -136,6 +144,7 @@ class Dual {
   SparseVector w_, rho_, alpha_, tau_;
   bool exact_ = true;  // values are computed, not updated
   int stalled_ = 0;
+  int repairs_ = 0;  // of a basis that had become dependent
 };
 
 }  // namespace
@@ -154,6 +163,6 @@ void make_dual_feasible(Dictionary& d) {
   }
 }
 
-Outcome dual_simplex(Dictionary& d, double perturbation, Ray& ray) { return Dual(d, perturbation, ray).run(); }
+Outcome dual_simplex(Dictionary& d, double perturbation, bool shake, Ray& ray) { return Dual(d, perturbation, ray).run(shake); }
 
 }  // namespace hetsp::lp

@@ -67,7 +67,7 @@ Status Simplex::solve() {
 
 Status Simplex::run() {
   double perturbation = kPerturbation;
-  bool fresh = false;
+  bool fresh = false, lost = false;
   for (int round = 0; round < kRounds; ++round) {
     d_.restore_bounds();
     d_.restore_costs();
@@ -80,7 +80,7 @@ Status Simplex::run() {
     if (!d_.primal_feasible()) {
       make_dual_feasible(d_);
       d_.compute_values();
-      outcome = dual_simplex(d_, perturbation, ray);
+      outcome = dual_simplex(d_, perturbation, lost, ray);
       if (outcome == Outcome::infeasible && keep_farkas(ray.rho)) return Status::infeasible;
     } else if (!d_.dual_feasible()) {
       outcome = primal_simplex(d_, perturbation, ray);
@@ -96,6 +96,7 @@ Status Simplex::run() {
     }
     if (outcome == Outcome::spent) return Status::work_limit;
     if (outcome != Outcome::done) fresh = true;
+    lost = outcome == Outcome::lost;
     perturbation = round < kRounds / 2 ? perturbation * kLessEachRound : 0.0;
   }
   return Status::numerical;

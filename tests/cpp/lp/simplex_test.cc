@@ -1,7 +1,10 @@
 #include "hetsp/lp/simplex.h"
 
 #include <algorithm>
+#include <cmath>
+#include <random>
 #include <string>
+#include <vector>
 
 #include "hetsp/base/error.h"
 #include "hetsp/lp/solution_check.h"
@@ -189,6 +192,65 @@ TEST(degenerate_assignment) {  // every vertex of the assignment polytope is mas
     check_proof(m, s);
     for (const double x : s.primal()) CHECK(std::abs(x - std::round(x)) < 1e-9);  // integral vertices
   }
+}
+
+// Rows of coefficients down to 1e-12, some nearly parallel, over columns of which one set is boxed and its sum fixed: pivots
+// that make a basis dependent. Without an end to its repairs the dual method goes round on some of these for ever.
+TEST(hopeless_coefficients_end_soon) {
+  int seen[5] = {};
+  for (std::uint64_t seed = 0; seed < 400; ++seed) {
+    check::context() = "seed " + std::to_string(seed);
+    std::mt19937_64 random(seed);
+    const auto pick = [&](int low, int high) { return std::uniform_int_distribution<int>(low, high)(random); };
+    const auto uniform = [&] { return std::uniform_real_distribution<double>(0.0, 1.0)(random); };
+    const int levels = pick(5, 39), kinds = pick(1, 3), rows = pick(2, 15), decades = pick(12, 38);
+    Model m;
+    m.add_row(pick(0, 19), 2047.0);
+    m.add_row(1.0, 1.0);
+    for (int r = 0; r < rows; ++r) m.add_row(1.0 - 1e-9, kInfinity);
+    for (int k = 0; k < kinds; ++k) m.add_row(0.0, kInfinity);
+    std::vector<double> cost(levels);
+    for (double& c : cost) c = 1.0 + 50.0 * uniform();
+    std::sort(cost.begin(), cost.end());
+    std::vector<double> above;  // [levels] the row before
+    std::vector<std::vector<std::vector<double>>> earned(kinds + 1);  // [plain, kinds][rows][levels]
+    for (auto& of_kind : earned) {
+      for (int r = 0; r < rows; ++r) {
+        std::vector<double> row(levels);
+        const double depth = uniform() * decades, bend = pick(1, 4) / 2.0, size = pick(0, 2) == 0 ? 0.3 : 1.0;
+        const bool parallel = r > 0 && pick(0, 4) < 2, none = pick(0, 9) == 0;
+        const double apart = std::pow(10.0, -pick(3, 8));
+        for (int g = 0; g < levels; ++g) {
+          row[g] = size * std::pow(10.0, -depth * std::pow(1.0 - (g + 1.0) / levels, bend));
+          if (parallel) row[g] = above[g] * (1.0 + apart * (uniform() - 0.5));
+          row[g] = none ? 0.0 : std::max(row[g], 1e-12);
+        }
+        above = row;
+        of_kind.push_back(std::move(row));
+      }
+    }
+    for (int k = 0; k <= kinds; ++k)
+      for (int g = 0; g < levels; ++g) {
+        std::vector<Entry> entries{{k == 0 ? 0 : 1, 1.0}};
+        for (int r = 0; r < rows; ++r)
+          if (earned[k][r][g] > 0.0) entries.push_back({2 + r, earned[k][r][g]});
+        if (k > 0) entries.push_back({2 + rows + k - 1, 1.0});
+        m.add_column(cost[g], 0.0, k == 0 ? kInfinity : 1.0, entries);
+      }
+    Simplex s(m);
+    for (int change = 0; change < 10; ++change) {
+      const auto before = s.iterations();
+      ++seen[static_cast<int>(s.solve())];
+      CHECK(s.iterations() - before <= 2000);
+      const int i = pick(2, 1 + rows + kinds);
+      const double low = i >= 2 + rows ? 0.0 : pick(0, 3) == 0 ? 30.0 : 1.0, high = i >= 2 + rows ? 0.0 : kInfinity;
+      m.row_lower[i] = low, m.row_upper[i] = high;
+      s.set_row_bounds(i, low, high);
+    }
+  }
+  CHECK(seen[static_cast<int>(Status::optimal)] > 500);
+  CHECK(seen[static_cast<int>(Status::infeasible)] > 500);
+  CHECK(seen[static_cast<int>(Status::numerical)] < 800);
 }
 
 TEST(the_work_limit_stops_and_goes_on_the_same_everywhere) {
