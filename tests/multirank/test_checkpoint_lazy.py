@@ -252,3 +252,37 @@ def test_staging_over_ranks(tmp_path):
         with checkpointer(tmp_path / level, **training.objects) as lazy:
             assert lazy.restore() == 3
         assert same(training.state(), states[0])
+
+
+def data_parallel(rank: int, size: int, path: str) -> list[float]:
+    torch.manual_seed(3)
+    model = torch.nn.Sequential(torch.nn.Linear(8, 300), torch.nn.BatchNorm1d(300), torch.nn.Linear(300, 300))
+    wrapped = torch.nn.parallel.DistributedDataParallel(model)
+    optimizer = torch.optim.AdamW(wrapped.parameters(), lr=1e-2)
+
+    def step(number: int) -> float:
+        draw = torch.Generator().manual_seed(number * size + rank)
+        optimizer.zero_grad()
+        loss = wrapped(torch.randn(5, 8, generator=draw)).square().mean()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    with checkpointer(path, wrapped, optimizer) as lazy:
+        for number in range(3):
+            step(number)
+            lazy.save(number)
+        losses = [step(number) for number in range(3, 6)]
+        lazy.wait()
+        assert not lazy.stats.failed
+        assert lazy.restore() == 2
+        assert [step(number) for number in range(3, 6)] == losses
+        return losses
+
+
+def test_data_parallel_training_goes_on_bit_identically(tmp_path):
+    """Batch statistics differ between its ranks, parameters do not: each is saved as what it is."""
+    run_ranks(3, data_parallel, str(tmp_path))
+    names = manifest_of(max(tmp_path.glob("step-*")))["tensors"]
+    assert "model.module.0.weight" in names
+    assert {f"model.module.1.running_mean@{rank}" for rank in range(3)} <= names.keys()
