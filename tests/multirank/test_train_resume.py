@@ -23,7 +23,9 @@ pytest.importorskip("transformers", reason="transformers is not installed")
 
 from safetensors.torch import load_file
 
+import hetsp_ext as hetsp
 from hetsp_ext import cli
+from hetsp_ext.calibration import MeasuredCost, Setting, write_cost_model
 from hetsp_ext.checkpoint.store import list_checkpoints
 from tests.support.train_runs import TrainRun, write_documents
 
@@ -130,6 +132,53 @@ def test_a_run_goes_on_with_other_ranks(ranks: int, documents: list[str], unbrok
     assert found.keys() == expected.keys()
     for key, loss in found.items():
         assert loss == pytest.approx(expected[key], rel=1e-5), key
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_every_precision_goes_on_bit_for_bit(dtype: str, documents: list[str], tmp_path: Path) -> None:
+    places = tmp_path / "unbroken", tmp_path / "killed"
+    arguments = [*documents, "--steps", str(STEPS), "--dtype", dtype, "--out", str(places[0] / "out")]
+    TrainRun(RANKS, arguments, places[0] / "said").finish()
+    stop(TrainRun(RANKS, options(documents, places[1], "--dtype", dtype), places[1] / "said"), places[1], 3)
+    arguments = options(documents, places[1], "--dtype", dtype, "--resume")
+    TrainRun(RANKS, arguments, places[1] / "said-again").finish()
+    require_the_same(places[1], places[0])
+
+
+def cost_model(path: Path, scale: float) -> Path:
+    """A file as `hetsp calibrate` writes it, for the model of the documents."""
+    sizes = {"layers": 2, "hidden": 16, "intermediate": 24, "heads": 2, "kv_heads": 1, "head_dim": 8, "vocabulary": 256}
+    parts = {
+        "attention": {"pairs": 2e-8 * scale, "tokens": 1e-6, "sequences": 5e-5, "micro_batches": 4e-4},
+        "linear": {"tokens": 1.4e-5, "sequences": 3e-5, "micro_batches": 3e-3},
+        "exchange": {"hops": 1e-4, "hop_tokens": 2e-7},
+        "step": {"steps": 6e-3},
+    }
+    setting = Setting(device="cpu", ranks=RANKS, threads=1, dtype="float32", model=sizes)
+    write_cost_model(path, MeasuredCost(parts, setting, {"points": [[1, 2.5]]}))
+    return path
+
+
+def test_a_measured_cost_model_goes_on_without_its_file(
+    documents: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = cost_model(tmp_path / "cost.json", 1.0)
+    unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
+    arguments = [*documents, "--steps", str(STEPS), "--out", str(unbroken / "out"), "--cost-model", str(file)]
+    TrainRun(RANKS, arguments, unbroken / "said").finish()
+    arguments = options(documents, killed, "--cost-model", str(file))
+    stop(TrainRun(RANKS, arguments, killed / "said"), killed, 3)
+    file.rename(tmp_path / "moved.json")
+    other = cost_model(tmp_path / "other.json", 2.0)
+    with monkeypatch.context() as patch:
+        refused(patch)
+        assert cli.main(["train", *options(documents, killed, "--resume", "--cost-model", str(other))]) == 2
+    assert "the checkpoint's run plans by another one" in capsys.readouterr().err
+    TrainRun(RANKS, options(documents, killed, "--resume"), killed / "said-again").finish()
+    require_the_same(killed, unbroken)
+    for key in ("groups", "predicted_seconds", "predicted_step_seconds"):
+        told = [[record[key] for record in metrics(place) if "step" in record] for place in (killed, unbroken)]
+        assert told[0] == told[1], key
 
 
 def test_both_phases_go_on_and_a_finished_run_only_concludes(documents: list[str], unbroken: Path, tmp_path: Path) -> None:
@@ -268,6 +317,36 @@ def test_a_changed_document_is_another_run(
         file.write(b"more")
     assert cli.main(["train", *options(documents, stopped, "--resume"), "--data", str(data)]) == 2
     assert "--data differs: tokens" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("kept/latest", "latest is not a folder"),
+        ("kept/step", "is itself a checkpoint; name the folder that holds it"),
+        ("foreign", "is no checkpoint of `hetsp train`"),
+    ],
+)
+@pytest.mark.parametrize("resume", [[], ["--resume"]], ids=["anew", "resume"])
+def test_what_is_no_folder_of_a_run_is_refused(
+    place: str,
+    message: str,
+    resume: list[str],
+    documents: list[str],
+    stopped: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refused(monkeypatch)
+    folder = list_checkpoints(stopped / "kept")[0].path if place == "kept/step" else stopped / place
+    if place == "foreign":
+        folder = tmp_path / "foreign"
+        with hetsp.LazyCheckpointer(folder, torch.nn.Linear(2, 2)) as other:
+            other.save(1)
+        message = message if resume else "holds 1 checkpoints"
+    assert cli.main(["train", *options(documents, stopped, *resume), "--checkpoint-dir", str(folder)]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_folder_with_checkpoints_is_not_begun_over(

@@ -9,7 +9,7 @@ from typing import Any
 import hetsp_ext
 
 from ..checkpoint._apply import decode_parts
-from ..checkpoint._opened import Opened
+from ..checkpoint._opened import MANIFEST, Opened
 from ..checkpoint._tree import decode
 from ..checkpoint.store import list_checkpoints
 from ..errors import CheckpointCorrupt, CheckpointError, CheckpointMutated, InvalidArgument
@@ -17,7 +17,7 @@ from .options import EVERY, Options
 from .run_state import RunState
 from .step import Trainer
 
-__all__ = ["Checkpoints", "require_no_checkpoints", "saved_run"]
+__all__ = ["Checkpoints", "require_folder", "require_no_checkpoints", "saved_run"]
 
 logger = logging.getLogger("hetsp")
 
@@ -36,6 +36,14 @@ def saved_run(folder: Path) -> RunState | None:
             raise InvalidArgument(f"{info.path} is no checkpoint of `hetsp train`: it holds no state of a run") from None
         return RunState.of(state)
     return None
+
+
+def require_folder(folder: Path) -> None:
+    """A folder for checkpoints, or the name of one to be made; not a file, and not one of the checkpoints."""
+    if folder.exists() and not folder.is_dir():
+        raise InvalidArgument(f"--checkpoint-dir {folder} is not a folder")
+    if (folder / MANIFEST).exists():
+        raise InvalidArgument(f"--checkpoint-dir {folder} is itself a checkpoint; name the folder that holds it")
 
 
 def require_no_checkpoints(folder: Path) -> None:

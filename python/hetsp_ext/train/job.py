@@ -19,7 +19,7 @@ from ..calibration import read_cost_model
 from ..doctor import cores
 from ..errors import CheckpointError, InvalidArgument
 from ..timeline import write_chrome_trace, write_svg
-from .checkpoints import Checkpoints, require_no_checkpoints, saved_run
+from .checkpoints import Checkpoints, require_folder, require_no_checkpoints, saved_run
 from .cost import cluster_of, cost_model_of, rates_of, setting_of
 from .model import build_model, model_config
 from .options import STATIC, Options
@@ -59,6 +59,7 @@ def require_resumable(options: Options, config: LlamaConfig, source: hetsp_ext.F
     """
     if options.checkpoint_dir is None:
         return None
+    require_folder(options.checkpoint_dir)
     if not options.resume:
         require_no_checkpoints(options.checkpoint_dir)
         return None
