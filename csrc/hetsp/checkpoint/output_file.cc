@@ -98,7 +98,8 @@ void OutputFile::discard() noexcept {
   const std::lock_guard lock(mutex_);
   file_.reset();
   refused_.reset();
-  if (made_) fs_.unlink(path_);
+  while (made_ && fs_.unlink(path_) == -EINTR) {
+  }
   if (!failure_) failure_.emplace("write", path_, ECANCELED);
 }
 

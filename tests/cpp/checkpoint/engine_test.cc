@@ -134,6 +134,54 @@ TEST(many_threads_begin_wait_and_cancel) {
   for (auto& thread : threads) thread.join();
 }
 
+// Any mix of failures, interruptions, short writes, refusals and cancels: each save ends written with the right bytes or failed
+// without a file, and when the disk is well again the same engine writes as before.
+TEST(random_faults) {
+  for (std::uint64_t seed = 0; seed < 80; ++seed) {
+    check::context() = "seed " + std::to_string(seed);
+    std::mt19937_64 random(seed);
+    const ScratchDirectory scratch;
+    PosixFileSystem disk;
+    FaultyFileSystem fs(disk);
+    // Not unlink: a disk that refuses it keeps the file of a failed save.
+    const Operation operations[] = {Operation::pwrite, Operation::pwrite,    Operation::pwrite, Operation::open,
+                                    Operation::fsync,  Operation::ftruncate, Operation::close,  Operation::fallocate};
+    const int codes[] = {EIO, ENOSPC, EINTR, EINTR, EAGAIN, ENOMEM, EINVAL, EPERM, EOPNOTSUPP};
+    for (std::uint64_t i = random() % 6; i > 0; --i) {
+      const FaultyFileSystem::Fault fault{.operation = operations[random() % std::size(operations)],
+                                          .nth = 1 + static_cast<std::int64_t>(random() % 20),
+                                          .code = codes[random() % std::size(codes)],
+                                          .times = 1 + static_cast<std::int64_t>(random() % 3)};
+      random() % 3 == 0 ? fs.shorten(fault, static_cast<std::int64_t>(random() % 9000)) : fs.fail(fault);
+    }
+    Engine::Options options = small(1 + static_cast<int>(random() % 4), 1 + static_cast<int>(random() % 2));
+    options.best = static_cast<IoMode>(random() % 3);
+    std::vector<StateInMemory> states;
+    std::vector<std::shared_ptr<Capture>> captures;
+    for (std::uint64_t i = 0; i < 5; ++i) states.emplace_back(seed * 10 + i, 8);
+    Engine engine(options, fs);
+    for (std::uint64_t i = 0; i < 5; ++i) {
+      if (i == 4) {
+        for (const auto& capture : captures) capture->cancel();  // those that have ended stay as they are
+        for (const auto& capture : captures) CHECK(capture->wait_captured().has_value());
+        fs.heal();
+      }
+      captures.push_back(engine.begin(scratch / file_name(i), states[i].header, states[i].spans()));
+      if (random() % 2 == 0) CHECK(captures.back()->wait_group(1).has_value());
+      if (random() % 4 == 0 && i < 4) captures.back()->cancel();
+    }
+    engine.close();
+    for (std::uint64_t i = 0; i < 5; ++i) {
+      const std::string path = scratch / file_name(i);
+      CHECK(captures[i]->written() != captures[i]->failed());
+      CHECK(captures[i]->written() || i < 4);
+      CHECK_EQ(captures[i]->written(), std::filesystem::exists(path));
+      if (captures[i]->written()) check_written(*captures[i], states[i], read_file(path), engine.checksum());
+    }
+    CHECK_EQ(fs.open_descriptors(), 0);
+  }
+}
+
 TEST(a_forked_child_is_told_and_can_let_go) {
   const ScratchDirectory scratch;
   const StateInMemory state(5);
