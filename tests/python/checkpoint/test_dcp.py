@@ -1,5 +1,6 @@
 """torch.distributed.checkpoint through our writer and reader, one process; several ranks are in tests/multirank."""
 
+import dataclasses
 import os
 
 import pytest
@@ -7,11 +8,14 @@ import torch
 import torch.distributed.checkpoint as dcp
 from safetensors import safe_open
 from torch.distributed.checkpoint import CheckpointException
+from torch.distributed.checkpoint.metadata import Metadata
+from torch.futures import Future
 
 from hetsp_ext import LazyCheckpointer
+from hetsp_ext.checkpoint import _saving
 from hetsp_ext.checkpoint.dcp import HetspStorageReader, HetspStorageWriter
 from hetsp_ext.checkpoint.store import list_checkpoints, verify_checkpoint
-from hetsp_ext.errors import CheckpointBusy, CheckpointCorrupt
+from hetsp_ext.errors import CheckpointBusy, CheckpointCorrupt, CheckpointError, InvalidArgument
 from tests.support.checkpoints import write_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is")
@@ -170,7 +174,8 @@ def damage(file):
 
 
 def test_a_flipped_bit_is_named_and_leaves_tensors_as_they_were(writer, tmp_path):
-    saved = state()
+    """The first tensor takes several extents, which are whole and in place when the last one turns out not to be."""
+    saved = {"a": torch.ones(3_000_000), "z": torch.ones(5)}
     dcp.save(saved, storage_writer=writer)
     damage(tmp_path / "c/rank-00000.safetensors")
     found = zeros(saved)
@@ -179,7 +184,27 @@ def test_a_flipped_bit_is_named_and_leaves_tensors_as_they_were(writer, tmp_path
     error, _ = raised.value.failures[0]
     assert isinstance(error, CheckpointCorrupt)
     assert "rank-00000.safetensors bytes" in str(error)
+    assert "(z)" in str(error)
+    assert "have changed" not in str(error)
     assert_equal(found, zeros(saved))
+
+
+def test_a_directory_of_damaged_checkpoints_is_refused_with_their_faults(tmp_path):
+    for step in (1, 2):
+        (tmp_path / f"step-{step}").mkdir()
+        (tmp_path / f"step-{step}/manifest.json").write_bytes(b"{}")
+    with pytest.raises(CheckpointException, match=r"step-1/manifest\.json.*step-2/manifest\.json"):
+        dcp.load({"w": torch.zeros(1)}, storage_reader=HetspStorageReader(tmp_path))
+
+
+def test_a_planner_whose_tensor_has_another_size_is_refused(writer, tmp_path):
+    class Planner(dcp.DefaultLoadPlanner):
+        def transform_tensor(self, read_item, tensor):
+            return tensor[:2]
+
+    dcp.save({"w": torch.ones(4)}, storage_writer=writer)
+    with pytest.raises(CheckpointException, match=r"'w': the planner has \[2\] for \[4\] stored"):
+        dcp.load({"w": torch.zeros(4)}, storage_reader=HetspStorageReader(tmp_path / "c"), planner=Planner())
 
 
 @pytest.mark.parametrize("content", [None, b"{}"], ids=["absent", "damaged"])
@@ -250,6 +275,62 @@ def test_a_save_that_fails_leaves_the_old_one_and_no_remains(writer, tmp_path, e
     assert_equal(load(tmp_path / "c", state()), state())
     writer.close()
     assert os.listdir(tmp_path) == ["c"]
+
+
+@pytest.mark.parametrize(
+    ("planner_data", "words"),
+    [([1, 2], "planner_data is a list"), ({"a": [1]}, r"planner_data\['a'\] is \[1\]"), ({"a": (1.5,)}, "allowed: a tuple")],
+)
+def test_planner_data_that_json_cannot_hold_are_refused_before_anything_is_written(writer, tmp_path, planner_data, words):
+    class Planner(dcp.DefaultSavePlanner):
+        def create_local_plan(self):
+            return dataclasses.replace(super().create_local_plan(), planner_data=planner_data)
+
+    with pytest.raises(CheckpointException, match=words):
+        dcp.save(state(), storage_writer=writer, planner=Planner(flatten_state_dict=False))
+    assert os.listdir(tmp_path) == []
+
+
+def test_saving_without_collectives_is_refused(writer):
+    with pytest.raises(InvalidArgument, match="use_collectives=False"):
+        dcp.save(state(), storage_writer=writer, use_collectives=False)
+
+
+def test_finish_needs_a_save_under_way(writer):
+    with pytest.raises(CheckpointError, match="without a save under way"):
+        writer.finish(Metadata({}), [])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda written: dataclasses.replace(written, uid="0" * 16), "wrote for the save 0000000000000000"),
+        (lambda written: dataclasses.replace(written, checksum="crc32c"), "ranks hash with crc32c and"),
+        (lambda written: dataclasses.replace(written, sizes=(3,)), "'w' was not written as a whole: the boxes hold 3 of 4"),
+    ],
+)
+def test_what_ranks_tell_must_fit_together(tmp_path, change, words):
+    """As of a rank that read the uid of an earlier save, was built without xxHash, or wrote less than it said."""
+
+    class Writer(HetspStorageWriter):
+        def write_data(self, plan, planner):
+            (result,) = super().write_data(plan, planner).value()
+            future = Future()
+            future.set_result([dataclasses.replace(result, storage_data=change(result.storage_data))])
+            return future
+
+    writer = Writer(tmp_path / "c", ring_bytes=8 << 20)
+    if writer._open_engine().checksum == "crc32c" and "hash" in words:
+        pytest.skip("this build hashes with crc32c alone")
+    with pytest.raises(CheckpointException, match=words):
+        dcp.save({"w": torch.ones(4)}, storage_writer=writer)
+    assert os.listdir(tmp_path) == []
+
+
+def test_ranks_that_see_no_save_of_the_first_rank_say_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(_saving, "APPEARS_SECONDS", 0.05)
+    with pytest.raises(CheckpointError, match=r"\.saving-c is not here after 0 s; all ranks must see one disk"):
+        _saving.uid_of_saving(tmp_path / "c")
 
 
 def test_a_second_writer_of_one_path_is_told(writer, tmp_path):
