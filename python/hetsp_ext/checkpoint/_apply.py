@@ -17,9 +17,9 @@ from ..errors import CheckpointCorrupt, InvalidArgument
 from ._dtypes import DTYPES, NAMES
 from ._items import box_of, dtensor_class
 from ._manifest import Manifest
+from ._restore import Target
 from ._state import RNG, kind_of, put, put_rng, walk_all
 from ._tree import Path, decode
-from .store import Target
 
 logger = logging.getLogger("hetsp_ext.checkpoint")
 

@@ -19,12 +19,15 @@ from typing import Any
 import torch.distributed as dist
 
 from ..errors import CheckpointCorrupt, HetspError, InvalidArgument
+from ._apply import decode_parts
 from ._export import export
 from ._manifest import Manifest
 from ._opened import MANIFEST, Fault, Opened
 from ._restore import RING_BYTES, Pending, Target, read, verify_file
+from ._tree import decode
 
 __all__ = [
+    "MANIFEST",
     "CheckpointInfo",
     "Fault",
     "Restored",
@@ -32,6 +35,7 @@ __all__ = [
     "Target",
     "export",
     "list_checkpoints",
+    "read_values",
     "restore_newest",
     "verify_checkpoint",
 ]
@@ -100,6 +104,22 @@ def _describe(path: Path) -> CheckpointInfo:
         return CheckpointInfo(path, fault=str(error))
     manifest = opened.manifest
     return CheckpointInfo(path, manifest.step, manifest.sequence, manifest.world, opened.bytes, manifest.uid)
+
+
+def read_values(path: str | os.PathLike[str], name: str, rank: int = 0) -> Any:
+    """The state of object `name` as rank `rank` of the saving job gave it to a LazyCheckpointer, without reading tensors.
+
+    Raises:
+        CheckpointCorrupt: the manifest of checkpoint `path` cannot be read.
+        InvalidArgument: it holds no such rank or object, or one that is not of plain values alone.
+    """
+    manifest = Opened(path).manifest
+    if not 0 <= rank < manifest.world:
+        raise InvalidArgument(f"rank is {rank}; {path} was saved by {manifest.world}")
+    try:
+        return decode(decode_parts(manifest.tree(rank))["states"][name], {}, name)
+    except (CheckpointCorrupt, KeyError):
+        raise InvalidArgument(f"{path} holds no object {name!r} of plain values") from None
 
 
 def verify_checkpoint(path: str | os.PathLike[str]) -> list[Fault]:

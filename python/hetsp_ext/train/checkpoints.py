@@ -8,11 +8,8 @@ from typing import Any
 
 import hetsp_ext
 
-from ..checkpoint._apply import decode_parts
-from ..checkpoint._opened import MANIFEST, Opened
-from ..checkpoint._tree import decode
-from ..checkpoint.store import list_checkpoints
-from ..errors import CheckpointCorrupt, CheckpointError, CheckpointMutated, InvalidArgument
+from ..checkpoint.store import MANIFEST, list_checkpoints, read_values
+from ..errors import CheckpointError, CheckpointMutated, InvalidArgument
 from .options import EVERY, Options
 from .run_state import RunState
 from .step import Trainer
@@ -26,15 +23,12 @@ def saved_run(folder: Path) -> RunState | None:
     """The newest run state that can be read in a folder, without its model; None where there is no checkpoint, or none
     that can be read. What `restore` loads in the end may be older, but is of the same run."""
     for info in list_checkpoints(folder):
-        try:
-            manifest = Opened(info.path).manifest
-        except CheckpointCorrupt:
+        if info.fault is not None:
             continue  # restore says what is wrong with it
         try:
-            state = decode(decode_parts(manifest.tree(0))["states"]["run"], {}, "run")
-        except (CheckpointCorrupt, KeyError, IndexError):  # it is whole, and none of ours
+            return RunState.of(read_values(info.path, "run"))
+        except InvalidArgument:
             raise InvalidArgument(f"{info.path} is no checkpoint of `hetsp train`: it holds no state of a run") from None
-        return RunState.of(state)
     return None
 
 

@@ -9,6 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 
 from hetsp_ext.checkpoint._dtypes import DTYPES
+from hetsp_ext.checkpoint.store import list_checkpoints, read_values
 from hetsp_ext.errors import InvalidArgument
 from tests.python.checkpoint.test_tree import STATES
 from tests.python.checkpoint.test_tree import same as same_values
@@ -50,6 +51,17 @@ def test_a_resumed_run_is_bit_identical(tmp_path):
         assert lazy.restore() == 4
         assert [random.random(), numpy.random.rand(), torch.rand(1).item()] == drawn
         assert [other.step() for _ in range(5)] == losses
+
+
+def test_plain_values_of_a_checkpoint_are_read_without_its_tensors(tmp_path):
+    training, run = Training(), Holder(plan="auto", position=(3, 5))
+    with checkpointer(tmp_path, run=run, **training.objects) as lazy:
+        lazy.save(1)
+    (info,) = list_checkpoints(tmp_path)
+    assert read_values(info.path, "run") == {"plan": "auto", "position": (3, 5)}
+    for name, rank, part in [("run", 1, "saved by 1"), ("walk", 0, "no object 'walk'"), ("model", 0, "of plain values")]:
+        with pytest.raises(InvalidArgument, match=part):
+            read_values(info.path, name, rank)
 
 
 @pytest.mark.parametrize("every", [None, 2])
