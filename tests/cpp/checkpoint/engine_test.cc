@@ -1,9 +1,11 @@
 #include "hetsp/checkpoint/engine.h"
 
+#include <sched.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <thread>
 
 #include "checkpoint/faulty_file_system.h"
@@ -211,6 +213,18 @@ TEST(a_forked_child_is_told_and_can_let_go) {
   CHECK_EQ(WEXITSTATUS(status), 0);
   CHECK(capture->wait_written().has_value());
   check_written(*capture, state, read_file(scratch / "a"), engine->checksum());
+}
+
+// A normal thread, once woken, would take the core of the training thread that has called begin().
+TEST(the_copier_preempts_nobody) {
+  const ScratchDirectory scratch;
+  Engine engine(small());
+  const StateInMemory state(1);
+  engine.begin(scratch / "save", state.header, state.spans())->wait_captured();  // by now it has set its policy
+  int batch = 0;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task"))
+    batch += ::sched_getscheduler(std::stoi(task.path().filename())) == SCHED_BATCH;
+  CHECK_EQ(batch, 1);
 }
 
 TEST(bad_options_are_named) {
