@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,20 +13,18 @@ import torch
 from hetsp_ext.errors import CheckpointError
 from tests.python.checkpoint.training import Training, checkpointer, same
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+ROOT = Path(__file__).parents[3]
 
 
 def run(script, *arguments):
     """A Python process of its own; what it printed, and its exit status."""
-    paths = [os.path.join(ROOT, "python"), ROOT, *filter(None, [os.environ.get("PYTHONPATH")])]
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        cwd=ROOT,  # for the tests' own modules; hetsp_ext is the one that runs these tests, installed or not
         capture_output=True,
         text=True,
         timeout=200,
     )
-    return done
 
 
 SAVE_AND_LEAVE = """
