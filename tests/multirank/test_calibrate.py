@@ -12,15 +12,8 @@ pytest.importorskip("transformers", reason="transformers is not installed")
 
 from hetsp_ext import cli
 from hetsp_ext.calibration import PARTS, read_cost_model
+from tests.support.train_runs import MODEL
 
-MODEL = {
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "vocab_size": 256,
-}
 LENGTHS = "300,120,64,30,7"
 
 

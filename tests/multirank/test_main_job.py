@@ -10,16 +10,9 @@ from pathlib import Path
 
 import pytest
 
-transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+from tests.support.train_runs import MODEL
 
-MODEL = {
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "vocab_size": 256,
-}
+transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
 
 @pytest.fixture(scope="module")
