@@ -192,6 +192,7 @@ def verify_file(opened: Opened, index: int) -> list[Fault]:
     try:
         opened.header(index)
     except CheckpointCorrupt as error:
-        faults.append(Fault(opened.manifest.files[index].name, str(error).removeprefix(f"{opened.path}/")))
+        name = opened.manifest.files[index].name
+        faults.append(Fault(name, str(error).removeprefix(f"{opened.path / name}: ")))
     found = core.verify_files([opened.file_spec(index)], opened.manifest.checksum)
     return faults + [opened.fault(index, begin, end, what) for _, begin, end, what in found]
