@@ -7,6 +7,7 @@ NB_MODULE(_core, m) {
   hetsp::bindings::register_checkpoint(m);
   hetsp::bindings::register_checkpoint_store(m);
   hetsp::bindings::register_cost_model(m);
+  hetsp::bindings::register_isa(m);
   hetsp::bindings::register_lp(m);
   hetsp::bindings::register_planner(m);
   hetsp::bindings::register_remap(m);

@@ -8,6 +8,7 @@ void register_errors(nanobind::module_& m);
 void register_checkpoint(nanobind::module_& m);
 void register_checkpoint_store(nanobind::module_& m);
 void register_cost_model(nanobind::module_& m);
+void register_isa(nanobind::module_& m);
 void register_lp(nanobind::module_& m);
 void register_planner(nanobind::module_& m);
 void register_remap(nanobind::module_& m);

@@ -4,6 +4,7 @@
 
 STABLE_TORCH_LIBRARY(hetsp, m) {
   m.def("cuda_info() -> int[]");
+  m.def("force_cpu_capability(str? name) -> str");
   m.def(
       "cu_seqlens_to_segments(Tensor cu_seqlens_q, Tensor cu_seqlens_k, int window_left, int window_right, SymInt total_q, "
       "SymInt total_k, SymInt max_seqlen_q, SymInt max_seqlen_k) -> Tensor");

@@ -3,6 +3,7 @@
 from . import _native as _native
 from . import errors, lp
 from .attention import merge_attention, segment_attention, varlen_attention
+from .capability import cpu_capabilities, cpu_capability, set_cpu_capability
 from .checkpoint import LazyCheckpointer
 from .documents import FolderSource, SequenceSource, StepSequences, standard_library
 from .loss import chunked_cross_entropy, token_mean
@@ -49,6 +50,8 @@ __all__ = [
     "chunked_cross_entropy",
     "cost_model_from_model",
     "cost_model_on_network",
+    "cpu_capabilities",
+    "cpu_capability",
     "errors",
     "lp",
     "merge_attention",
@@ -59,6 +62,7 @@ __all__ = [
     "remap",
     "segment_attention",
     "sequence_parallel_attention",
+    "set_cpu_capability",
     "shard",
     "simulate",
     "standard_library",

@@ -13,5 +13,6 @@ except ImportError as error:
     ) from error
 
 torch.ops.load_library(str(Path(__file__).with_name("_torch_ops.so")))
+ops = torch.ops.hetsp
 
-__all__ = ["core"]
+__all__ = ["core", "ops"]

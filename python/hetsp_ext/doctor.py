@@ -16,6 +16,7 @@ import torch
 
 from . import __version__
 from ._native import core
+from .capability import VARIABLE, cpu_capabilities, cpu_capability
 
 __all__ = ["Finding", "examine"]
 
@@ -67,7 +68,16 @@ def processor() -> list[Finding]:
         Finding("processor", True, f"{model[1] if model else platform.processor() or platform.machine()}"),
         Finding("cores", True, f"{cores()} usable of {os.cpu_count()}"),
         Finding("vector ISA", bool(found), " ".join(found) or f"none of {' '.join(wanted)} in /proc/cpuinfo"),
+        capability(),
     ]
+
+
+def capability() -> Finding:
+    """The instruction set that the kernels run with; absent means that a better one is there and was set aside."""
+    active, best = cpu_capability(), cpu_capabilities()[-1]
+    if active == best:
+        return Finding("CPU capability", True, f"{active}, of {', '.join(cpu_capabilities())}")
+    return Finding("CPU capability", False, f"{active}, forced by {VARIABLE} or set_cpu_capability(); this machine has {best}")
 
 
 def memory() -> list[Finding]:

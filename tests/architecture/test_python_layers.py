@@ -14,6 +14,7 @@ PACKAGE = "python/hetsp_ext/"
 LAYERS = {
     "errors": (),
     "_native": (),
+    "capability": ("errors", "_native"),
     "attention": ("errors", "_native"),
     "planner": ("errors", "_native"),
     "simulator": ("errors", "_native", "planner"),

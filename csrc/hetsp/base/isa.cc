@@ -1,5 +1,11 @@
 #include "hetsp/base/isa.h"
 
+#include <algorithm>
+#include <atomic>
+#include <string>
+
+#include "hetsp/base/error.h"
+
 namespace hetsp {
 
 namespace {
@@ -8,11 +14,28 @@ std::vector<Isa> detect() {
   std::vector<Isa> found{Isa::portable};
 #if defined(__x86_64__)
   __builtin_cpu_init();  // checks the operating system's saved registers too, not the CPU alone
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(Isa::avx2);
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
-    found.push_back(Isa::avx512);
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c")) return found;
+  found.push_back(Isa::avx2);
+  if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl") ||
+      !__builtin_cpu_supports("avx512dq"))
+    return found;
+  found.push_back(Isa::avx512);
+  if (__builtin_cpu_supports("avx512bf16")) found.push_back(Isa::avx512_bf16);
 #endif
   return found;
+}
+
+bool supported(Isa isa) { return std::ranges::find(supported_isas(), isa) != supported_isas().end(); }
+
+[[noreturn]] void refuse(std::string_view wanted) {
+  std::string has;
+  for (const Isa isa : supported_isas()) has += concat(has.empty() ? "" : ", ", name(isa));
+  throw InvalidArgument(concat("CPU capability is \"", wanted, "\", must be one of ", has, ": what this machine has"));
+}
+
+std::atomic<Isa>& active() {
+  static std::atomic<Isa> isa{best_isa()};
+  return isa;
 }
 
 }  // namespace
@@ -25,6 +48,8 @@ const char* name(Isa isa) {
       return "avx2";
     case Isa::avx512:
       return "avx512";
+    case Isa::avx512_bf16:
+      return "avx512_bf16";
   }
   return "unknown";
 }
@@ -35,5 +60,18 @@ const std::vector<Isa>& supported_isas() {
 }
 
 Isa best_isa() { return supported_isas().back(); }
+
+Isa supported_isa(std::string_view wanted) {
+  for (const Isa isa : supported_isas())
+    if (wanted == name(isa)) return isa;
+  refuse(wanted);
+}
+
+void force_isa(std::optional<Isa> isa) {
+  if (isa && !supported(*isa)) refuse(name(*isa));
+  active().store(isa.value_or(best_isa()), std::memory_order_relaxed);
+}
+
+Isa active_isa() { return active().load(std::memory_order_relaxed); }
 
 }  // namespace hetsp

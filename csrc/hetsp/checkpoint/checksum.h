@@ -23,7 +23,7 @@ enum class Checksum { xxh3_128, crc32c };
 // Bytes in, hex digits out; how the bytes are cut into updates makes no difference.
 class Hasher {
  public:
-  explicit Hasher(Checksum checksum, Isa isa = best_isa());  // throws InvalidArgument unless available(checksum)
+  explicit Hasher(Checksum checksum, Isa isa = active_isa());  // throws InvalidArgument unless available(checksum)
   void update(const void* data, std::size_t bytes);
   [[nodiscard]] std::string hex() const;  // of all so far, lower case; more may follow
   void reset();

@@ -19,6 +19,7 @@ void lines(char* to, const char* from, std::size_t bytes, Isa isa) {
     case Isa::avx2:
       return avx2::stream_lines(to, from, bytes);
     case Isa::avx512:
+    case Isa::avx512_bf16:
       return avx512::stream_lines(to, from, bytes);
   }
 }

@@ -10,6 +10,6 @@ namespace hetsp::staging {
 
 // Copies `bytes` from `from` to `to`, which must not overlap. What is written is visible to every thread that synchronises with
 // this one afterwards, as after memcpy. Below 4 KiB it is memcpy. `isa` from supported_isas().
-void stream_copy(void* to, const void* from, std::size_t bytes, Isa isa = best_isa());
+void stream_copy(void* to, const void* from, std::size_t bytes, Isa isa = active_isa());
 
 }  // namespace hetsp::staging

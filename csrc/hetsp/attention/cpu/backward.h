@@ -7,6 +7,6 @@
 
 namespace hetsp::attention::cpu {
 
-void backward(const BackwardParams& params, Parallel& parallel, Isa isa = best_isa());
+void backward(const BackwardParams& params, Parallel& parallel, Isa isa = active_isa());
 
 }  // namespace hetsp::attention::cpu

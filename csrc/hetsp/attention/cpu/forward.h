@@ -9,6 +9,6 @@
 
 namespace hetsp::attention::cpu {
 
-void forward(const ForwardParams& params, Parallel& parallel, Isa isa = best_isa());
+void forward(const ForwardParams& params, Parallel& parallel, Isa isa = active_isa());
 
 }  // namespace hetsp::attention::cpu

@@ -22,6 +22,7 @@ TileMath<float> tile_math<float>(Isa isa) {
     case Isa::avx2:
       return avx2::float_math;
     case Isa::avx512:
+    case Isa::avx512_bf16:
       return avx512::float_math;
   }
   throw BrokenInvariant("unknown instruction set");
@@ -35,6 +36,7 @@ TileMath<double> tile_math<double>(Isa isa) {
     case Isa::avx2:
       return avx2::double_math;
     case Isa::avx512:
+    case Isa::avx512_bf16:
       return avx512::double_math;
   }
   throw BrokenInvariant("unknown instruction set");

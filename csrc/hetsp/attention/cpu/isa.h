@@ -6,6 +6,7 @@
 
 namespace hetsp::attention::cpu {
 
+using hetsp::active_isa;
 using hetsp::best_isa;
 using hetsp::Isa;
 using hetsp::name;

@@ -12,6 +12,7 @@ const Xxh3* xxh3(Isa isa) {
     case Isa::avx2:
       return &avx2::functions;
     case Isa::avx512:
+    case Isa::avx512_bf16:
       return &avx512::functions;
   }
   throw BrokenInvariant("unknown instruction set");
