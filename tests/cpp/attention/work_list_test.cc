@@ -5,25 +5,13 @@
 #include <string>
 #include <vector>
 
+#include "attention/random_segments.h"
 #include "support/check.h"
 
 using namespace hetsp::attention;
+using attention_test::random_segments;
 
 namespace {
-
-std::vector<Segment> random_segments(std::mt19937& random, std::int64_t total) {
-  const auto pick = [&](std::int64_t low, std::int64_t high) {
-    return std::uniform_int_distribution<std::int64_t>(low, high)(random);
-  };
-  std::vector<Segment> segments;
-  for (std::int64_t i = pick(0, 6); i > 0; --i) {
-    Segment s{};
-    s.q_begin = pick(0, total), s.q_end = pick(s.q_begin, total), s.k_begin = pick(0, total), s.k_end = pick(s.k_begin, total);
-    s.q_pos0 = pick(-5, 20), s.k_pos0 = pick(0, 20), s.left = pick(-1, 9), s.right = pick(-1, 9);
-    segments.push_back(s);
-  }
-  return segments;
-}
 
 RowRange seen(const Segment& s, Axis axis, std::int64_t row) {
   return axis == Axis::queries ? visible_keys(s, row) : visible_queries(s, row);
@@ -42,7 +30,7 @@ TEST(each_row_once_with_the_segments_that_hold_it_in_order) {
     for (const Axis axis : {Axis::queries, Axis::keys}) {
       check::context() = "round " + std::to_string(round) + " of seed 11";
       const std::int64_t total = 40, tile_rows = 1 + round % 9;
-      const std::vector<Segment> segments = random_segments(random, total);
+      const std::vector<Segment> segments = random_segments(random, total, 6);
       const WorkList list = work_list(segments.data(), static_cast<std::int64_t>(segments.size()), axis, total, tile_rows);
       std::vector<int> times(static_cast<std::size_t>(total));
       for (const WorkTile& tile : list.tiles) {
@@ -67,7 +55,7 @@ TEST(each_visible_pair_once_and_no_idle_column) {
   for (int round = 0; round < 300; ++round)
     for (const Axis axis : {Axis::queries, Axis::keys}) {
       check::context() = "round " + std::to_string(round) + " of seed 12";
-      const std::vector<Segment> segments = random_segments(random, 40);
+      const std::vector<Segment> segments = random_segments(random, 40, 6);
       const WorkList list = work_list(segments.data(), static_cast<std::int64_t>(segments.size()), axis, 40, 1 + round % 7);
       std::int64_t pairs = 0, wanted = 0;
       for (const Segment& s : segments) wanted += visible_pairs(s);
