@@ -25,12 +25,17 @@ void cpu_backward(const attention::BackwardParams& params, int) {
   attention::cpu::backward(params, parallel);
 }
 
+void cpu_delta(const attention::DeltaParams& params, int) {
+  TorchParallel parallel;
+  attention::cpu::delta(params, parallel);
+}
+
 void cpu_merge(const attention::MergeParams& params, int) {
   TorchParallel parallel;
   attention::cpu::merge(params, parallel);
 }
 
-constexpr AttentionLaunch kCpu{cpu_segments, cpu_forward, cpu_backward, cpu_merge};
+constexpr AttentionLaunch kCpu{cpu_segments, cpu_forward, cpu_backward, cpu_delta, cpu_merge};
 
 }  // namespace
 

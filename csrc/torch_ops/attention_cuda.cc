@@ -54,11 +54,15 @@ void cuda_backward(const attention::BackwardParams& params, int device) {
   attention::cuda::backward(params, scratch.mutable_data_ptr(), launching.stream());
 }
 
+void cuda_delta(const attention::DeltaParams& params, int device) {
+  attention::cuda::delta(params, Launching(device).stream());
+}
+
 void cuda_merge(const attention::MergeParams& params, int device) {
   attention::cuda::merge(params, Launching(device).stream());
 }
 
-constexpr AttentionLaunch kCuda{cuda_segments, cuda_forward, cuda_backward, cuda_merge};
+constexpr AttentionLaunch kCuda{cuda_segments, cuda_forward, cuda_backward, cuda_delta, cuda_merge};
 
 }  // namespace
 

@@ -47,8 +47,8 @@ std::string shape_of(const Tensor& t) {
 
 ScalarType acc_of(ScalarType type) { return type == ScalarType::Double ? ScalarType::Double : ScalarType::Float; }
 
-DType dtype_of(const Tensor& q) {
-  switch (q.scalar_type()) {
+DType dtype_of(const char* what, const Tensor& t) {
+  switch (t.scalar_type()) {
     case ScalarType::Float:
       return DType::float32;
     case ScalarType::Double:
@@ -58,7 +58,8 @@ DType dtype_of(const Tensor& q) {
     case ScalarType::Half:
       return DType::float16;
     default:
-      throw InvalidArgument("q has dtype " + name(q.scalar_type()) + ", must be float64, float32, bfloat16 or float16");
+      throw InvalidArgument(
+          concat(what, " has dtype ", name(t.scalar_type()), ", must be float64, float32, bfloat16 or float16"));
   }
 }
 
@@ -85,7 +86,7 @@ void check(const char* what, const Tensor& t, const Tensor& like, ScalarType typ
 }
 
 attention::Shape check_qkv(const Tensor& q, const Tensor& k, const Tensor& v) {
-  const DType dtype = dtype_of(q);
+  const DType dtype = dtype_of("q", q);
   check("q", q, q, q.scalar_type(), {-1, -1, -1});
   check("k", k, q, q.scalar_type(), {-1, -1, q.size(2)});
   check("v", v, q, q.scalar_type(), {k.size(0), k.size(1), -1});
@@ -177,7 +178,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> varlen_attention_backward(const Atten
                                                                      std::optional<Tensor> grad_lse, Tensor q, Tensor k,
                                                                      Tensor v, Tensor out, Tensor lse, Tensor segments,
                                                                      double softmax_scale, double softcap,
-                                                                     std::optional<Tensor> sink, bool partial) {
+                                                                     std::optional<Tensor> sink, bool partial,
+                                                                     std::optional<Tensor> delta) {
   return at_edge([&] {
     attention::BackwardParams params{};
     const attention::Shape shape = params.shape = check_qkv(q, k, v);
@@ -188,6 +190,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> varlen_attention_backward(const Atten
     check("lse", lse, q, acc, {shape.heads, shape.total_q});
     if (grad_lse) check("grad_lse", *grad_lse, q, acc, {shape.heads, shape.total_q});
     if (sink) check("sink", *sink, q, acc, {shape.heads});
+    if (delta) check("delta", *delta, q, acc, {shape.heads, shape.total_q});
+    require(!(delta && grad_lse), "grad_lse is given beside delta, which holds it already");
 
     q = with_contiguous_rows(q), k = with_contiguous_rows(k), v = with_contiguous_rows(v);
     out = with_contiguous_rows(out), grad_out = with_contiguous_rows(grad_out);
@@ -198,7 +202,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> varlen_attention_backward(const Atten
     Tensor dk = empty(q, {shape.total_k, shape.heads_kv, shape.head_dim}, grad_type);
     Tensor dv = empty(q, {shape.total_k, shape.heads_kv, shape.head_dim_v}, grad_type);
     Tensor dsink = empty(q, {sink ? shape.heads : 0}, acc);
-    Tensor delta = empty(q, {shape.heads, shape.total_q}, acc);
+    const bool fill_delta = !delta;
+    delta = fill_delta ? empty(q, {shape.heads, shape.total_q}, acc) : torch::stable::contiguous(*delta);
 
     params.score = {softmax_scale, softcap};
     params.segments = static_cast<const attention::Segment*>(segments.const_data_ptr());
@@ -206,12 +211,40 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> varlen_attention_backward(const Atten
     params.q = const_view(q), params.k = const_view(k), params.v = const_view(v);
     params.out = const_view(out), params.dout = const_view(grad_out), params.out_is_acc = out_type == acc;
     params.lse = lse.const_data_ptr(), params.dlse = data(grad_lse), params.sink = data(sink);
-    params.delta = delta.mutable_data_ptr();
+    params.delta = delta->const_data_ptr(), params.fill_delta = fill_delta ? delta->mutable_data_ptr() : nullptr;
     params.dq = view(dq), params.dk = view(dk), params.dv = view(dv), params.grads_are_acc = partial;
     params.dsink = sink ? dsink.mutable_data_ptr() : nullptr;
     attention::validate(params);
     launch.backward(params, device_of(q));
     return std::tuple(dq, dk, dv, dsink);
+  });
+}
+
+Tensor attention_delta(const AttentionLaunch& launch, Tensor grad_out, std::optional<Tensor> grad_lse, Tensor out, Tensor lse) {
+  return at_edge([&] {
+    const DType dtype = dtype_of("out", out);
+    const ScalarType acc = acc_of(out.scalar_type());
+    check("out", out, out, out.scalar_type(), {-1, -1, -1});
+    const int64_t total_q = out.size(0), heads = out.size(1), head_dim_v = out.size(2);
+    check("grad_out", grad_out, out, out.scalar_type(), {total_q, heads, head_dim_v});
+    check("lse", lse, out, acc, {heads, total_q});
+    if (grad_lse) check("grad_lse", *grad_lse, out, acc, {heads, total_q});
+
+    out = with_contiguous_rows(out), grad_out = with_contiguous_rows(grad_out);
+    lse = torch::stable::contiguous(lse), grad_lse = contiguous(grad_lse);
+    Tensor delta = empty(out, {heads, total_q}, acc);
+    const attention::DeltaParams params{total_q,
+                                        heads,
+                                        head_dim_v,
+                                        dtype,
+                                        const_view(out),
+                                        const_view(grad_out),
+                                        lse.const_data_ptr(),
+                                        data(grad_lse),
+                                        delta.mutable_data_ptr()};
+    attention::validate(params);
+    launch.delta(params, device_of(out));
+    return delta;
   });
 }
 

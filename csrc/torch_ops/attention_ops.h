@@ -22,6 +22,7 @@ struct AttentionLaunch {
   void (*cu_seqlens_to_segments)(const attention::CuSeqlens& cu_seqlens, attention::Segment* segments, int device);
   void (*forward)(const attention::ForwardParams& params, int device);
   void (*backward)(const attention::BackwardParams& params, int device);
+  void (*delta)(const attention::DeltaParams& params, int device);
   void (*merge)(const attention::MergeParams& params, int device);
 };
 
@@ -38,7 +39,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> varlen_attention_backward(const Atten
                                                                      std::optional<Tensor> grad_lse, Tensor q, Tensor k,
                                                                      Tensor v, Tensor out, Tensor lse, Tensor segments,
                                                                      double softmax_scale, double softcap,
-                                                                     std::optional<Tensor> sink, bool partial);
+                                                                     std::optional<Tensor> sink, bool partial,
+                                                                     std::optional<Tensor> delta);
+
+Tensor attention_delta(const AttentionLaunch& launch, Tensor grad_out, std::optional<Tensor> grad_lse, Tensor out, Tensor lse);
 
 std::tuple<Tensor, Tensor> merge_attention(const AttentionLaunch& launch, Tensor out_a, Tensor lse_a, Tensor out_b,
                                            Tensor lse_b);
@@ -57,6 +61,7 @@ void register_attention(Library& m) {
   m.impl("cu_seqlens_to_segments", TORCH_BOX((&On<launch, &cu_seqlens_to_segments>::call)));
   m.impl("varlen_attention_forward", TORCH_BOX((&On<launch, &varlen_attention_forward>::call)));
   m.impl("varlen_attention_backward", TORCH_BOX((&On<launch, &varlen_attention_backward>::call)));
+  m.impl("attention_delta", TORCH_BOX((&On<launch, &attention_delta>::call)));
   m.impl("merge_attention", TORCH_BOX((&On<launch, &merge_attention>::call)));
 }
 

@@ -13,7 +13,8 @@ STABLE_TORCH_LIBRARY(hetsp, m) {
       "Tensor? sink, Tensor? seed_out, Tensor? seed_lse, bool partial) -> (Tensor out, Tensor lse)");
   m.def(
       "varlen_attention_backward(Tensor grad_out, Tensor? grad_lse, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, "
-      "Tensor segments, float softmax_scale, float softcap, Tensor? sink, bool partial) "
+      "Tensor segments, float softmax_scale, float softcap, Tensor? sink, bool partial, Tensor? delta=None) "
       "-> (Tensor dq, Tensor dk, Tensor dv, Tensor dsink)");
+  m.def("attention_delta(Tensor grad_out, Tensor? grad_lse, Tensor out, Tensor lse) -> Tensor");
   m.def("merge_attention(Tensor out_a, Tensor lse_a, Tensor out_b, Tensor lse_b) -> (Tensor out, Tensor lse)");
 }

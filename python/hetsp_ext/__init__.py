@@ -2,7 +2,7 @@
 
 from . import _native as _native
 from . import errors, lp
-from .attention import merge_attention, segment_attention, varlen_attention
+from .attention import attention_delta, merge_attention, segment_attention, varlen_attention
 from .capability import cpu_capabilities, cpu_capability, set_cpu_capability
 from .checkpoint import LazyCheckpointer
 from .documents import FolderSource, SequenceSource, StepSequences, standard_library
@@ -47,6 +47,7 @@ __all__ = [
     "TraceEvent",
     "__version__",
     "agree",
+    "attention_delta",
     "chunked_cross_entropy",
     "cost_model_from_model",
     "cost_model_on_network",

@@ -20,6 +20,7 @@ constexpr std::int64_t max_head_dim = 256;
 
 void forward(const ForwardParams& params, void* workspace, void* stream);
 void backward(const BackwardParams& params, void* workspace, void* stream);
+void delta(const DeltaParams& params, void* stream);
 void merge(const MergeParams& params, void* stream);  // params.lse must differ from lse_a and lse_b
 
 // cu_seqlens.h with its arrays and `segments` on the device, where offsets cannot be checked without waiting for it. One that

@@ -70,11 +70,29 @@ struct BackwardParams {
   const void* lse;       // acc [heads, total_q] contiguous
   const void* dlse;      // acc [heads, total_q] contiguous, or null
   const void* sink;      // acc [heads], or null
-  void* delta;           // acc [heads, total_q] scratch: D
+  const void* delta;     // acc [heads, total_q]: D
+  void* fill_delta;      // delta's memory where it is to be filled first; null: D is given, and out and dlse are not read
   View dq, dk, dv;       // shapes of q, k, v; every row is written, zeros where nothing is seen
   bool grads_are_acc;    // dq, dk, dv have the accumulate type instead of dtype
   void* dsink;           // acc [heads], null iff sink is
 };
+
+// D of the backward, alone: a ring of ranks computes it once, and gives it to the backward of every hop. A row with
+// lse = -inf and out = 0 gets 0, whatever dout and dlse hold.
+struct DeltaParams {
+  std::int64_t total_q, heads, head_dim_v;
+  DType dtype;           // of out and dout; acc follows from it
+  ConstView out, dout;   // [total_q, heads, head_dim_v]
+  const void *lse, *dlse;  // acc [heads, total_q] contiguous; dlse may be null
+  void* delta;           // acc [heads, total_q]
+};
+
+constexpr DeltaParams delta_params(const BackwardParams& params) {
+  const Shape& s = params.shape;
+  const DType acc = s.dtype == DType::float64 ? DType::float64 : DType::float32;
+  return {s.total_q,  s.heads,     s.head_dim_v,     params.out_is_acc ? acc : s.dtype, params.out, params.dout,
+          params.lse, params.dlse, params.fill_delta};
+}
 
 // (out, lse) of the union of two disjoint key sets; lse = ln(e^lse_a + e^lse_b), -inf and -inf give (0, -inf).
 struct MergeParams {

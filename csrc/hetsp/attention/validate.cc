@@ -46,6 +46,12 @@ void validate(const BackwardParams& params) {
   invariant((params.sink == nullptr) == (params.dsink == nullptr), "sink without dsink");
 }
 
+void validate(const DeltaParams& params) {
+  require(params.total_q >= 0, "total_q is ", params.total_q, ", must be >= 0");
+  require(params.heads >= 1 && params.head_dim_v >= 1, "heads, head_dim_v are ", params.heads, ", ", params.head_dim_v,
+          ", must be at least 1");
+}
+
 void validate(const MergeParams& params) {
   require(params.total_q >= 0, "total_q is ", params.total_q, ", must be >= 0");
   require(params.heads >= 1 && params.head_dim_v >= 1, "heads, head_dim_v are ", params.heads, ", ", params.head_dim_v,

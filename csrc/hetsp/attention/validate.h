@@ -7,6 +7,7 @@ namespace hetsp::attention {
 
 void validate(const ForwardParams& params);
 void validate(const BackwardParams& params);
+void validate(const DeltaParams& params);
 void validate(const MergeParams& params);
 
 // Segments in host memory: rows inside the tensors, windows and positions in range. (On CUDA the segments lie in device

@@ -52,10 +52,16 @@ def _(
     softcap: float,
     sink: Tensor | None,
     partial: bool,
+    delta: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     acc = accumulate_dtype(q.dtype)
     dq, dk, dv = (torch.empty(x.shape, dtype=acc if partial else x.dtype, device=x.device) for x in (q, k, v))
     return dq, dk, dv, q.new_empty((0 if sink is None else q.shape[1],), dtype=acc)
+
+
+@torch.library.register_fake("hetsp::attention_delta")
+def _(grad_out: Tensor, grad_lse: Tensor | None, out: Tensor, lse: Tensor) -> Tensor:
+    return lse.new_empty(lse.shape)
 
 
 @torch.library.register_fake("hetsp::merge_attention")
@@ -116,6 +122,7 @@ def _no_second_derivative(ctx: Any, *grads: Tensor | None) -> None:
 
 torch.library.register_autograd("hetsp::varlen_attention_forward", _forward_backward, setup_context=_save_forward)
 torch.library.register_autograd("hetsp::varlen_attention_backward", _no_second_derivative)
+torch.library.register_autograd("hetsp::attention_delta", _no_second_derivative)
 torch.library.register_autograd("hetsp::merge_attention", _merge_backward, setup_context=_save_merge)
 
 _library = torch.library.Library("hetsp", "IMPL")  # lives as long as the module: its registrations end with it

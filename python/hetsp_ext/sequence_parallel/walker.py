@@ -158,13 +158,22 @@ class BackwardWalker(Walker):
         self.dv = torch.zeros(self.v.shape, dtype=self.acc, device=self.q.device)
         self.dsink = None if sink is None else torch.zeros(self.q.shape[1], dtype=self.acc, device=self.q.device)
         self.contributions: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
+        self.statistics: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # ring -> lse and D of its rows, for all hops
         self.walk()
         dtype = self.q.dtype
         return self.dq.to(dtype), self.dk.to(dtype), self.dv.to(dtype), self.dsink
 
+    def statistics_of(self, rows: RingRows) -> tuple[torch.Tensor, torch.Tensor]:
+        if rows.ring not in self.statistics:
+            lse = self.lse[:, rows.begin : rows.end].contiguous()
+            delta = ops.attention_delta(self.rows(self.grad_out, rows), None, self.rows(self.out, rows), lse)
+            self.statistics[rows.ring] = lse, delta
+        return self.statistics[rows.ring]
+
     def attend(self, step: PreparedStep) -> None:
         rows = self.rings[step.ring]
         k, v = self.keys_values(step)
+        lse, delta = self.statistics_of(rows)
         sink = self.sink if step.hop == 0 else None  # its gradient is a sum over rows, not over hops
         dq, dk, dv, dsink = ops.varlen_attention_backward(
             self.rows(self.grad_out, rows),
@@ -173,12 +182,13 @@ class BackwardWalker(Walker):
             k,
             v,
             self.rows(self.out, rows),
-            self.lse[:, rows.begin : rows.end].contiguous(),
+            lse,
             step.segments,
             self.scale,
             self.softcap,
             sink,
             True,
+            delta,
         )
         self.rows(self.dq, rows).add_(dq)
         if self.dsink is not None and sink is not None:

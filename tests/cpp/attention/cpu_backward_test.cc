@@ -58,6 +58,26 @@ TEST(worker_counts_agree_bitwise) {
   }
 }
 
+TEST(a_given_delta_is_taken_as_it_is) {
+  for (unsigned seed = 300; seed < 320; ++seed) {
+    check::context() = "seed " + std::to_string(seed);
+    const Problem p = random_problem(seed, kTypes[seed % 4]);
+    const Result computed = run(p, 1);
+    Result given = run(p, 1);
+    given.out.fill([] { return kNan; });
+    for (Rows* gradient : {&given.dq, &given.dk, &given.dv}) gradient->fill([] { return kNan; });
+    BackwardParams params = backward_params(p, given);
+    params.fill_delta = nullptr, params.dlse = nullptr;
+    ThreadPool pool(1);
+    cpu::backward(params, pool);
+    CHECK(given.delta.same_bits(computed.delta));
+    CHECK(given.dq.buffer().same_bits(computed.dq.buffer()));
+    CHECK(given.dk.buffer().same_bits(computed.dk.buffer()));
+    CHECK(given.dv.buffer().same_bits(computed.dv.buffer()));
+    CHECK(given.dsink.same_bits(computed.dsink));
+  }
+}
+
 // Row 25 of a causal document of 40 holds NaN in q and dout: keys after it must not hear of it. Nor may anything hear of
 // the NaN in rows outside all segments.
 TEST(what_a_key_is_not_seen_by_cannot_reach_it) {

@@ -117,6 +117,7 @@ BackwardParams backward_params(const Case& c, const Output& output, Gradients& g
           c.has_dlse ? c.dlse.data() : nullptr,
           c.has_sink ? c.sink.data() : nullptr,
           delta.data(),
+          delta.data(),
           gradients.dq.mutable_view(),
           gradients.dk.mutable_view(),
           gradients.dv.mutable_view(),
@@ -135,7 +136,8 @@ Gradients run_backward(const Case& c, const Output& output) {
     using Partial = Acc[cuda::groups][cuda::lanes];
     using Sums = double[cuda::block_threads];
     const auto run = [](const auto& body) { cuda_on_cpu::launch<Shared>(kBlocks, cuda::block_threads, body); };
-    cuda_on_cpu::launch<Partial>(kBlocks, cuda::block_threads, [&](Partial& sums) { cuda::backward_delta(params, sums); });
+    cuda_on_cpu::launch<Partial>(kBlocks, cuda::block_threads,
+                                 [&](Partial& sums) { cuda::backward_delta(delta_params(params), sums); });
     if (c.has_sink)
       cuda_on_cpu::launch<Sums>(2, cuda::block_threads, [&](Sums& sums) { cuda::backward_dsink<Acc>(params, sums); });
     run([&](Shared& shared) { cuda::backward_dq(params, index.index, shared); });

@@ -216,6 +216,7 @@ inline BackwardParams backward_params(const Problem& p, const Result& r) {
           p.with_dlse ? p.dlse.data() : nullptr,
           p.with_sink ? p.sink.data() : nullptr,
           r.delta.data(),
+          r.delta.data(),
           r.dq.view(),
           r.dk.view(),
           r.dv.view(),

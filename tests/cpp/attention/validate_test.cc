@@ -40,6 +40,7 @@ TEST(each_fault_names_the_value) {
   CHECK_THROWS(InvalidArgument, "given together", (with([&](auto& p) { p.seed_lse = &lse; }), 0));
   CHECK_THROWS(InvalidArgument, "heads, head_dim_v are 0, 4",
                (validate(MergeParams{1, 0, 4, false, {}, {}, {}, {}, {}, {}}), 0));
+  CHECK_THROWS(InvalidArgument, "heads, head_dim_v are 2, 0", (validate(DeltaParams{1, 2, 0, {}, {}, {}, {}, {}, {}}), 0));
   BackwardParams backward{};
   CHECK_THROWS(InvalidArgument, "q has 0 heads", (validate(backward), 0));
 }

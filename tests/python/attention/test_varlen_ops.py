@@ -73,9 +73,44 @@ def test_opcheck(with_sink: bool) -> None:
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_delta_given_is_delta_computed(dtype: torch.dtype) -> None:
+    q, k, v = qkv(dtype, grad=False)
+    out, lse = attend(q, k, v)
+    grad_out, grad_lse = torch.randn(out.shape).to(dtype), torch.randn(lse.shape).to(lse.dtype)
+    delta = hetsp.attention_delta(grad_out, out, lse, grad_lse)
+    exact = (grad_out.double() * out.double()).sum(-1).T - grad_lse.double()
+    assert delta.dtype == lse.dtype
+    torch.testing.assert_close(delta.double(), exact, rtol=1e-6, atol=1e-6)
+
+    rest = (segments(), 0.4, 0.0, None, True)
+    computed = BACKWARD(grad_out, grad_lse, q, k, v, out, lse, *rest)
+    given = BACKWARD(grad_out, None, q, k, v, torch.full_like(out, torch.nan), lse, *rest, delta)
+    other = BACKWARD(grad_out, None, q, k, v, out, lse, *rest, delta + 1)
+    assert all(torch.equal(a, b) for a, b in zip(given, computed, strict=True))
+    assert not torch.equal(other[0], computed[0])
+
+
+def test_delta_names_what_does_not_fit() -> None:
+    q, k, v = qkv(torch.float32, grad=False)
+    out, lse = attend(q, k, v)
+    with pytest.raises(InvalidArgument, match=r"lse has shape \[4, 7\], must be \[4, 8\]"):
+        hetsp.attention_delta(out, out, lse[:, :7])
+    with pytest.raises(InvalidArgument, match="out has dtype int64, must be float64"):
+        hetsp.attention_delta(out, out.long(), lse)
+    with pytest.raises(InvalidArgument, match="grad_out has dtype float64, must be float32"):
+        hetsp.attention_delta(out.double(), out, lse)
+    rest = (q, k, v, out, lse, segments(), 0.4, 0.0, None, False)
+    with pytest.raises((ValueError, RuntimeError), match="grad_lse is given beside delta"):
+        BACKWARD(out, lse, *rest, lse)
+    with pytest.raises((ValueError, RuntimeError), match=r"delta has shape \[8, 4\], must be \[4, 8\]"):
+        BACKWARD(out, None, *rest, lse.T)
+
+
 def test_opcheck_of_the_small_ops() -> None:
     torch.library.opcheck(torch.ops.hetsp.cu_seqlens_to_segments.default, (CU, CU, -1, 0, 8, 8, 5, 5))
     part = (torch.randn(8, 4, 5, requires_grad=True), torch.randn(4, 8, requires_grad=True))
+    torch.library.opcheck(torch.ops.hetsp.attention_delta.default, (part[0].detach(), None, part[0].detach(), part[1].detach()))
     torch.library.opcheck(torch.ops.hetsp.merge_attention.default, (*part, *part))
 
 

@@ -148,8 +148,8 @@ class KeyItem {
 template <class Out, class Acc>
 class DeltaItem {
  public:
-  DeltaItem(const BackwardParams& params, TileMath<Acc> math)
-      : p_(params), math_(math), dim_v_(params.shape.head_dim_v), scratch_(kTile * (2 * padded(dim_v_) + 1)) {
+  DeltaItem(const DeltaParams& params, TileMath<Acc> math)
+      : p_(params), math_(math), dim_v_(params.head_dim_v), scratch_(kTile * (2 * padded(dim_v_) + 1)) {
     out_ = scratch_.take(kTile * dim_v_);
     dout_ = scratch_.take(kTile * dim_v_);
     delta_ = scratch_.take(kTile);
@@ -161,7 +161,7 @@ class DeltaItem {
     load<Out>(p_.dout, range, head, dim_v_, dim_v_, dout_);
     for (std::int64_t i = 0; i < rows * dim_v_; ++i) dout_[i] = out_[i] == 0 ? Acc(0) : dout_[i];
     math_.delta(rows, dim_v_, out_, dout_, delta_);
-    const std::int64_t at = head * p_.shape.total_q + range.begin;
+    const std::int64_t at = head * p_.total_q + range.begin;
     for (std::int64_t i = 0; i < rows; ++i) {
       const bool keyless = static_cast<const Acc*>(p_.lse)[at + i] == -std::numeric_limits<Acc>::infinity();
       const Acc dlse = p_.dlse == nullptr || keyless ? Acc(0) : static_cast<const Acc*>(p_.dlse)[at + i];
@@ -170,7 +170,7 @@ class DeltaItem {
   }
 
  private:
-  const BackwardParams& p_;
+  const DeltaParams& p_;
   const TileMath<Acc> math_;
   const std::int64_t dim_v_;
   Scratch<Acc> scratch_;
@@ -191,8 +191,8 @@ void dsink_of(const BackwardParams& p, std::int64_t head) {
 }
 
 // Calls body(own, item) for each item, with an Item per worker, made when the worker gets its first.
-template <class Item, class Acc, class Body>
-void for_each_with(const BackwardParams& params, Parallel& parallel, Isa isa, std::int64_t items, const Body& body) {
+template <class Item, class Acc, class Params, class Body>
+void for_each_with(const Params& params, Parallel& parallel, Isa isa, std::int64_t items, const Body& body) {
   std::vector<std::unique_ptr<Item>> worker_item(parallel.workers());
   for_each_item(parallel, items, [&](std::int64_t item, int worker) {
     auto& own = worker_item[worker];
@@ -202,9 +202,9 @@ void for_each_with(const BackwardParams& params, Parallel& parallel, Isa isa, st
 }
 
 template <class Out, class Acc>
-void run_delta(const BackwardParams& params, Parallel& parallel, Isa isa) {
-  const std::int64_t total = params.shape.total_q, tiles = ceil_div(total, kTile);
-  for_each_with<DeltaItem<Out, Acc>, Acc>(params, parallel, isa, tiles * params.shape.heads, [&](auto& own, std::int64_t item) {
+void run_delta(const DeltaParams& params, Parallel& parallel, Isa isa) {
+  const std::int64_t total = params.total_q, tiles = ceil_div(total, kTile);
+  for_each_with<DeltaItem<Out, Acc>, Acc>(params, parallel, isa, tiles * params.heads, [&](auto& own, std::int64_t item) {
     const std::int64_t begin = item % tiles * kTile;
     own.run({begin, std::min(begin + kTile, total)}, item / tiles);
   });
@@ -223,7 +223,7 @@ template <class Element>
 void run(const BackwardParams& params, Parallel& parallel, Isa isa) {
   using Acc = typename AccOf<Element>::type;
   const Shape& shape = params.shape;
-  params.out_is_acc ? run_delta<Acc, Acc>(params, parallel, isa) : run_delta<Element, Acc>(params, parallel, isa);
+  if (params.fill_delta != nullptr) delta(delta_params(params), parallel, isa);
   if (params.sink != nullptr)
     for_each_item(parallel, shape.heads, [&](std::int64_t head, int) { dsink_of<Acc>(params, head); });
   run_axis<QueryItem<Element, Acc>, Acc>(params, parallel, isa, Axis::queries, shape.total_q, shape.heads);
@@ -231,6 +231,13 @@ void run(const BackwardParams& params, Parallel& parallel, Isa isa) {
 }
 
 }  // namespace
+
+void delta(const DeltaParams& params, Parallel& parallel, Isa isa) {
+  dispatch(params.dtype, [&](auto element) {
+    using Element = decltype(element);
+    run_delta<Element, typename AccOf<Element>::type>(params, parallel, isa);
+  });
+}
 
 void backward(const BackwardParams& params, Parallel& parallel, Isa isa) {
   dispatch(params.shape.dtype, [&](auto element) { run<decltype(element)>(params, parallel, isa); });

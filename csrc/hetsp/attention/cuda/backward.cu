@@ -8,7 +8,7 @@ namespace hetsp::attention::cuda {
 namespace {
 
 template <class Acc>
-__global__ void __launch_bounds__(block_threads) delta_kernel(const __grid_constant__ BackwardParams params) {
+__global__ void __launch_bounds__(block_threads) delta_kernel(const __grid_constant__ DeltaParams params) {
   __shared__ Acc partial[groups][lanes];
   backward_delta(params, partial);
 }
@@ -35,7 +35,16 @@ __global__ void __launch_bounds__(block_threads)
 
 }  // namespace
 
+void delta(const DeltaParams& params, void* stream) {
+  const auto kernel = [&](auto acc) {
+    launch("attention_delta", delta_kernel<decltype(acc)>, ceil_div<std::int64_t>(params.total_q * params.heads, groups), 0,
+           stream, params);
+  };
+  params.dtype == DType::float64 ? kernel(double{}) : kernel(float{});
+}
+
 void backward(const BackwardParams& params, void* workspace, void* stream) {
+  if (params.fill_delta != nullptr) delta(delta_params(params), stream);
   const Shape& shape = params.shape;
   select(shape, [&](auto acc, auto bucket) {
     using Acc = decltype(acc);
@@ -43,8 +52,6 @@ void backward(const BackwardParams& params, void* workspace, void* stream) {
     constexpr std::int64_t side = backward_side<Acc, dim>;
     constexpr std::size_t shared = sizeof(BackwardShared<Acc, dim>);
     const SegmentIndex index = build_index(params.segments, params.segment_count, shape, workspace, stream);
-    launch("varlen_attention_backward, delta", delta_kernel<Acc>, ceil_div<std::int64_t>(shape.total_q * shape.heads, groups),
-           0, stream, params);
     if (params.sink != nullptr) launch("varlen_attention_backward, dsink", dsink_kernel<Acc>, shape.heads, 0, stream, params);
     launch("varlen_attention_backward, dq", dq_kernel<Acc, dim>, ceil_div(shape.total_q, side) * shape.heads, shared, stream,
            params, index);

@@ -59,17 +59,16 @@ __device__ void write(const Acc (&sum)[R][W], Acc factor, Acc (&tile)[Rows][Pitc
 
 // D of 16 pairs (row, head) a turn, 8 threads each.
 template <class Acc>
-__device__ void backward_delta(const BackwardParams& params, Acc (&partial)[groups][lanes]) {
-  const Shape& shape = params.shape;
-  const DType dtype = params.out_is_acc ? acc_dtype<Acc> : shape.dtype;
-  const std::int64_t pairs = shape.total_q * shape.heads;
+__device__ void backward_delta(const DeltaParams& params, Acc (&partial)[groups][lanes]) {
+  const DType dtype = params.dtype;
+  const std::int64_t pairs = params.total_q * params.heads;
   for (std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * groups; first < pairs;
        first += static_cast<std::int64_t>(gridDim.x) * groups) {
-    const std::int64_t pair = first + group(), row = pair / shape.heads, head = pair % shape.heads;
-    const std::int64_t statistic = head * shape.total_q + row;
+    const std::int64_t pair = first + group(), row = pair / params.heads, head = pair % params.heads;
+    const std::int64_t statistic = head * params.total_q + row;
     Acc sum = 0;
     if (pair < pairs)
-      for (std::int64_t column = lane(); column < shape.head_dim_v; column += lanes)
+      for (std::int64_t column = lane(); column < params.head_dim_v; column += lanes)
         sum += load<Acc>(params.dout.data, dtype, row * params.dout.token_stride + head * params.dout.head_stride + column) *
                load<Acc>(params.out.data, dtype, row * params.out.token_stride + head * params.out.head_stride + column);
     __syncthreads();
