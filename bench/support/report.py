@@ -32,25 +32,27 @@ def render(comparisons: Iterable[Comparison]) -> str:
     return "\n".join(lines)
 
 
+def case_record(comparison: Comparison) -> dict[str, object]:
+    """A case of a result file: work, rounds, and per contender the median seconds, speedup and quartiles."""
+    return {
+        "case": comparison.case,
+        "baseline": comparison.baseline,
+        "work": dict(comparison.work),
+        "rounds": len(comparison.seconds[comparison.baseline]),
+        "contenders": {
+            name: {
+                "median_seconds": comparison.median(name),
+                "speedup": comparison.speedup(name),
+                "speedup_quartiles": list(comparison.spread(name)),
+            }
+            for name in comparison.seconds
+        },
+    }
+
+
 def write(path: Path, comparisons: Iterable[Comparison], command: Sequence[str], machine: dict[str, object]) -> None:
-    """Writes the result file: date, command, machine, and per case the median seconds, speedups and quartiles."""
-    cases = [
-        {
-            "case": comparison.case,
-            "baseline": comparison.baseline,
-            "work": dict(comparison.work),
-            "rounds": len(comparison.seconds[comparison.baseline]),
-            "contenders": {
-                name: {
-                    "median_seconds": comparison.median(name),
-                    "speedup": comparison.speedup(name),
-                    "speedup_quartiles": list(comparison.spread(name)),
-                }
-                for name in comparison.seconds
-            },
-        }
-        for comparison in comparisons
-    ]
+    """Writes the result file: date, command, machine and cases."""
+    cases = [case_record(comparison) for comparison in comparisons]
     date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
     record = {"date": date, "command": shlex.join(command), "machine": machine, "cases": cases}
     path.parent.mkdir(parents=True, exist_ok=True)
