@@ -114,7 +114,7 @@ int device_of(const Tensor& t) { return t.is_cpu() ? -1 : t.get_device_index(); 
 
 Tensor cu_seqlens_to_segments(const AttentionLaunch& launch, Tensor cu_q, Tensor cu_k, int64_t window_left,
                               int64_t window_right, int64_t total_q, int64_t total_k, int64_t max_seqlen_q,
-                              int64_t max_seqlen_k) {
+                              int64_t max_seqlen_k, std::optional<Tensor> seqused_q, std::optional<Tensor> seqused_k) {
   return at_edge([&] {
     const ScalarType type = cu_q.scalar_type();
     require(type == ScalarType::Int || type == ScalarType::Long, "cu_seqlens_q has dtype ", name(type),
@@ -123,6 +123,9 @@ Tensor cu_seqlens_to_segments(const AttentionLaunch& launch, Tensor cu_q, Tensor
     check("cu_seqlens_k", cu_k, cu_q, type, {cu_q.size(0)});
     cu_q = torch::stable::contiguous(cu_q), cu_k = torch::stable::contiguous(cu_k);
     const int64_t batch = cu_q.size(0) - 1;
+    if (seqused_q) check("seqused_q", *seqused_q, cu_q, type, {batch});
+    if (seqused_k) check("seqused_k", *seqused_k, cu_q, type, {batch});
+    seqused_q = contiguous(seqused_q), seqused_k = contiguous(seqused_k);
     Tensor segments = empty(cu_q, {batch, 8}, ScalarType::Long);
     const attention::CuSeqlens in{cu_q.const_data_ptr(),
                                   cu_k.const_data_ptr(),
@@ -133,7 +136,9 @@ Tensor cu_seqlens_to_segments(const AttentionLaunch& launch, Tensor cu_q, Tensor
                                   max_seqlen_q,
                                   max_seqlen_k,
                                   window_left,
-                                  window_right};
+                                  window_right,
+                                  data(seqused_q),
+                                  data(seqused_k)};
     launch.cu_seqlens_to_segments(in, static_cast<attention::Segment*>(segments.mutable_data_ptr()), device_of(cu_q));
     return segments;
   });

@@ -28,7 +28,7 @@ struct AttentionLaunch {
 
 Tensor cu_seqlens_to_segments(const AttentionLaunch& launch, Tensor cu_seqlens_q, Tensor cu_seqlens_k, int64_t window_left,
                               int64_t window_right, int64_t total_q, int64_t total_k, int64_t max_seqlen_q,
-                              int64_t max_seqlen_k);
+                              int64_t max_seqlen_k, std::optional<Tensor> seqused_q, std::optional<Tensor> seqused_k);
 
 std::tuple<Tensor, Tensor> varlen_attention_forward(const AttentionLaunch& launch, Tensor q, Tensor k, Tensor v,
                                                     Tensor segments, double softmax_scale, double softcap,

@@ -7,7 +7,7 @@ STABLE_TORCH_LIBRARY(hetsp, m) {
   m.def("force_cpu_capability(str? name) -> str");
   m.def(
       "cu_seqlens_to_segments(Tensor cu_seqlens_q, Tensor cu_seqlens_k, int window_left, int window_right, SymInt total_q, "
-      "SymInt total_k, SymInt max_seqlen_q, SymInt max_seqlen_k) -> Tensor");
+      "SymInt total_k, SymInt max_seqlen_q, SymInt max_seqlen_k, Tensor? seqused_q=None, Tensor? seqused_k=None) -> Tensor");
   m.def(
       "varlen_attention_forward(Tensor q, Tensor k, Tensor v, Tensor segments, float softmax_scale, float softcap, "
       "Tensor? sink, Tensor? seed_out, Tensor? seed_lse, bool partial) -> (Tensor out, Tensor lse)");

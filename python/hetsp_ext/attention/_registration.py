@@ -16,7 +16,18 @@ def accumulate_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 @torch.library.register_fake("hetsp::cu_seqlens_to_segments")
-def _(cu_q: Tensor, cu_k: Tensor, left: int, right: int, total_q: Any, total_k: Any, max_q: Any, max_k: Any) -> Tensor:
+def _(
+    cu_q: Tensor,
+    cu_k: Tensor,
+    left: int,
+    right: int,
+    total_q: Any,
+    total_k: Any,
+    max_q: Any,
+    max_k: Any,
+    used_q: Tensor | None = None,
+    used_k: Tensor | None = None,
+) -> Tensor:
     return cu_q.new_empty((cu_q.shape[0] - 1, 8), dtype=torch.int64)
 
 

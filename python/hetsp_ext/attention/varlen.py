@@ -55,6 +55,8 @@ def varlen_attention(
     sink: Tensor | None = None,
     deterministic: bool = False,
     return_lse: Literal[True] = True,
+    seqused_q: Tensor | None = None,
+    seqused_k: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]: ...
 
 
@@ -75,6 +77,8 @@ def varlen_attention(
     deterministic: bool = False,
     *,
     return_lse: Literal[False],
+    seqused_q: Tensor | None = None,
+    seqused_k: Tensor | None = None,
 ) -> Tensor: ...
 
 
@@ -93,6 +97,8 @@ def varlen_attention(
     sink: Tensor | None = None,
     deterministic: bool = False,
     return_lse: bool = True,
+    seqused_q: Tensor | None = None,
+    seqused_k: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Attention of a batch of sequences packed one after another, each on its own; names as in flash-attn.
 
@@ -114,6 +120,8 @@ def varlen_attention(
         sink: (heads,) logits that join each row's softmax after its keys and carry no value; None: none.
         deterministic: bitwise equal gradients in every run; always so on CPU.
         return_lse: also return the logarithm of the softmax's denominator.
+        seqused_q, seqused_k: (sequences,) of cu_seqlens' dtype: only so many first rows of each sequence take part, and the
+            mask is aligned at their ends; the other rows are as rows past cu_seqlens[-1]. None: all.
 
     Returns:
         out: (total_q, heads, head_dim_v) in q's dtype, and with return_lse lse: (heads, total_q), natural logarithm, float32
@@ -134,6 +142,8 @@ def varlen_attention(
         k.shape[0],
         max_seqlen_q,
         max_seqlen_k,
+        seqused_q,
+        seqused_k,
     )
     return _attend(q, k, v, segments, softmax_scale, softcap, sink, return_lse)
 

@@ -39,6 +39,21 @@ TEST(both_integer_types_agree) {
   for (std::size_t i = 0; i < 2; ++i) CHECK(a[i].q_end == b[i].q_end && a[i].k_end == b[i].k_end && a[i].q_pos0 == b[i].q_pos0);
 }
 
+TEST(only_what_is_used_takes_part) {
+  const I32 q{0, 4, 6}, k{0, 8, 10}, used_q{3, 0}, used_k{5, 2};
+  std::vector<Segment> segments(2);
+  const auto use = [&](const I32& rows, const I32& keys, std::int64_t longest) {
+    cu_seqlens_to_segments({q.data(), k.data(), false, 2, 6, 10, longest, 8, -1, 0, rows.data(), keys.data()}, segments.data());
+  };
+  use(used_q, used_k, 3);
+  CHECK(segments[0].q_begin == 0 && segments[0].q_end == 3 && segments[0].k_begin == 0 && segments[0].k_end == 5);
+  CHECK_EQ(segments[0].q_pos0, 2);  // 5 keys - 3 queries
+  CHECK(segments[1].q_begin == 4 && segments[1].q_end == 4 && segments[1].k_begin == 8 && segments[1].k_end == 10);
+  CHECK_THROWS(InvalidArgument, "seqused_q[1] is 3, must be in [0, 2], the length of sequence 1 in q", use({3, 3}, used_k, 4));
+  CHECK_THROWS(InvalidArgument, "seqused_k[0] is -1, must be in [0, 8]", use(used_q, {-1, 0}, 4));
+  CHECK_THROWS(InvalidArgument, "max_seqlen_q is 2, but sequence 0 has 3 tokens in q", use(used_q, used_k, 2));
+}
+
 TEST(no_sequences) { CHECK(convert<std::int32_t>({0}, {0}, 0, 0).empty()); }
 
 TEST(each_fault_names_index_and_value) {

@@ -331,6 +331,16 @@ TEST(cu_seqlens_become_segments) {
   cu_seqlens_to_segments({q.data(), k.data(), false, 3, 12, 6, 7, 5, 4, 0}, expected.data());
   for (std::size_t i = 0; i < 3; ++i) CHECK(std::memcmp(&segments[i], &expected[i], sizeof(Segment)) == 0);
 
+  const std::vector<std::int32_t> used_q{2, 0, 7}, used_k{4, 0, 0};
+  CuSeqlens used{q.data(), k.data(), false, 3, 12, 6, 7, 5, 4, 0, used_q.data(), used_k.data()};
+  cu_seqlens_to_segments(used, expected.data());
+  cuda_on_cpu::launch<Nothing>(1, cuda::block_threads, [&](Nothing&) { cuda::write_segments(used, segments.data()); });
+  for (std::size_t i = 0; i < 3; ++i) CHECK(std::memcmp(&segments[i], &expected[i], sizeof(Segment)) == 0);
+  const std::vector<std::int32_t> too_many{9, -1, 100};
+  used.used_q = used.used_k = too_many.data();
+  cuda_on_cpu::launch<Nothing>(1, cuda::block_threads, [&](Nothing&) { cuda::write_segments(used, segments.data()); });
+  CHECK(segments[0].q_end == 3 && segments[1].q_end == 3 && segments[2].q_end == 10 && segments[2].k_end == 6);
+
   const std::vector<std::int64_t> wild{-5, std::int64_t{1} << 60, 4, 4, -(std::int64_t{1} << 60), 9};
   segments.resize(5);
   const CuSeqlens bad{wild.data(), wild.data(), true, 5, 8, 6, 0, 0, -1, -1};

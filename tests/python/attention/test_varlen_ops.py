@@ -109,6 +109,8 @@ def test_delta_names_what_does_not_fit() -> None:
 
 def test_opcheck_of_the_small_ops() -> None:
     torch.library.opcheck(torch.ops.hetsp.cu_seqlens_to_segments.default, (CU, CU, -1, 0, 8, 8, 5, 5))
+    used = torch.tensor([2, 0, 5], dtype=torch.int32)
+    torch.library.opcheck(torch.ops.hetsp.cu_seqlens_to_segments.default, (CU, CU, -1, 0, 8, 8, 5, 5, used, used))
     part = (torch.randn(8, 4, 5, requires_grad=True), torch.randn(4, 8, requires_grad=True))
     torch.library.opcheck(torch.ops.hetsp.attention_delta.default, (part[0].detach(), None, part[0].detach(), part[1].detach()))
     torch.library.opcheck(torch.ops.hetsp.merge_attention.default, (*part, *part))
