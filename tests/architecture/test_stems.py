@@ -12,6 +12,9 @@ SEARCH = "tests/cpp/packing/search_test.cc"
 SIMPLEX = "tests/cpp/lp/simplex_test.cc"
 CHECKSUM = "tests/cpp/checkpoint/checksum_test.cc"
 TESTED_ELSEWHERE = {
+    "csrc/hetsp/attention/cpu/tile/backward.cc": "tests/cpp/attention/cpu_backward_test.cc",
+    "csrc/hetsp/attention/cpu/tile/forward.cc": "tests/cpp/attention/cpu_forward_test.cc",
+    "csrc/hetsp/attention/cpu/tile/tables.cc": "tests/cpp/attention/cpu_isa_test.cc",
     "csrc/hetsp/checkpoint/no_xxh3/xxh3.cc": CHECKSUM,
     "csrc/hetsp/checkpoint/xxh3/xxh3.cc": CHECKSUM,
     "csrc/hetsp/checkpoint/xxh3/xxh3_isa.cc": CHECKSUM,

@@ -1,20 +1,11 @@
-// From the run-time DType to the element and accumulate types of a template.
+// From the run-time DType to the element type of a template.
 #pragma once
 
-#include "hetsp/attention/cpu/element.h"
+#include "hetsp/attention/number.h"
 #include "hetsp/attention/params.h"
 #include "hetsp/base/error.h"
 
 namespace hetsp::attention::cpu {
-
-template <class T>
-struct AccOf {
-  using type = float;
-};
-template <>
-struct AccOf<double> {
-  using type = double;
-};
 
 // Calls body(Element{}) for the element type of `dtype`.
 template <class Body>

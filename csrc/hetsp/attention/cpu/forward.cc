@@ -14,24 +14,25 @@ namespace hetsp::attention::cpu {
 namespace {
 
 // One worker's item: the query rows of a tile, one head, over all keys that they see.
-template <class Element, class Acc>
+template <class Element>
 class ForwardItem {
  public:
-  ForwardItem(const ForwardParams& params, TileMath<Acc> math)
+  using Acc = typename AccOf<Element>::type;
+
+  ForwardItem(const ForwardParams& params, const TileMath<Element>& math)
       : p_(params),
         math_(math),
         dim_(params.shape.head_dim),
         dim_v_(params.shape.head_dim_v),
         factors_(score_factors(params.score)),
-        scratch_(size(params.shape)) {
-    q_ = scratch_.take(kTile * dim_);
-    q_t_ = scratch_.take(kTile * dim_);
-    k_ = scratch_.take(kTile * dim_);
-    v_ = scratch_.take(kTile * dim_v_);
-    scores_ = scratch_.take(kTile * kTile);
-    out_t_ = scratch_.take(kTile * dim_v_);
-    max_ = scratch_.take(kTile);
-    sum_ = scratch_.take(kTile);
+        scratch_(bytes()) {
+    q_ = scratch_.take(math_.lanes_bytes(dim_));
+    k_ = scratch_.take(math_.rows_bytes(dim_));
+    v_ = scratch_.take(math_.rows_bytes(dim_v_));
+    tile_scratch_ = scratch_.take(math_.scratch_bytes());
+    out_t_ = scratch_.take<Acc>(kTile * dim_v_);
+    max_ = scratch_.take<Acc>(kTile);
+    sum_ = scratch_.take<Acc>(kTile);
   }
 
   void run(const WorkTile& tile, const std::int64_t* list, std::int64_t head) {
@@ -40,20 +41,25 @@ class ForwardItem {
     lanes_ = padded(rows_.end - rows_.begin);
     start();
     if (tile.pairs > 0) {
-      load<Element>(p_.q, rows_, head, dim_, dim_, q_);
-      transpose(q_, rows_.end - rows_.begin, lanes_, dim_, dim_, factors_.q, q_t_);
+      math_.element.pack_lanes(row<Element>(p_.q, rows_.begin, head), p_.q.token_stride, rows_.end - rows_.begin, lanes_, dim_,
+                               factors_.q, q_);
       for (std::int64_t i = tile.list_begin; i < tile.list_end; ++i) attend(p_.segments[list[i]]);
     }
+    alignas(64) Acc factor[kTile], divisor[kTile];
+    finish(factor, divisor);
+    const std::int64_t rows = rows_.end - rows_.begin;
     if (p_.out_is_acc) {
-      finish<Acc>();
+      math_.acc.store_lanes(out_t_, rows, dim_v_, factor, divisor, row<Acc>(p_.out, rows_.begin, head), p_.out.token_stride);
     } else {
-      finish<Element>();
+      math_.element.store_lanes(out_t_, rows, dim_v_, factor, divisor, row<Element>(p_.out, rows_.begin, head),
+                                p_.out.token_stride);
     }
   }
 
  private:
-  static std::int64_t size(const Shape& shape) {
-    return kTile * (3 * padded(shape.head_dim) + 2 * padded(shape.head_dim_v) + kTile + 2);
+  [[nodiscard]] std::size_t bytes() const {
+    return carved(math_.lanes_bytes(dim_)) + carved(math_.rows_bytes(dim_)) + carved(math_.rows_bytes(dim_v_)) +
+           carved(math_.scratch_bytes()) + carved(static_cast<std::size_t>(kTile * (dim_v_ + 2)) * sizeof(Acc));
   }
 
   // The empty state, or the seed as a part whose logarithm is known: max takes the rounded logarithm, sum the rest.
@@ -76,19 +82,20 @@ class ForwardItem {
     const std::int64_t head_kv = head_ / (p_.shape.heads / p_.shape.heads_kv);
     for_each_tile(segment.k_begin, keys_of_rows(segment, rows_), [&](RowRange keys) {
       const std::int64_t count = keys.end - keys.begin;
-      load<Element>(p_.k, keys, head_kv, dim_, dim_, k_);
-      load<Element>(p_.v, keys, head_kv, dim_v_, dim_v_, v_);
+      const Element *k = row<Element>(p_.k, keys.begin, head_kv), *v = row<Element>(p_.v, keys.begin, head_kv);
+      math_.element.pack_rows(k, p_.k.token_stride, count, dim_, k_);
+      math_.element.pack_pairs(v, p_.v.token_stride, count, dim_v_, v_);
       fill_mask(segment, rows_, keys, mask_);
-      const bool careful = mask_.cut && has_nonfinite(v_, count * dim_v_);
-      math_.forward({lanes_, count, dim_, dim_v_, q_t_, k_, v_, static_cast<Acc>(factors_.cap), &mask_, careful, scores_, max_,
-                     sum_, out_t_});
+      const bool careful = mask_.cut && math_.element.nonfinite(v, p_.v.token_stride, count, dim_v_);
+      math_.forward({lanes_, count, dim_, dim_v_, q_, k_, v_, static_cast<Acc>(factors_.q), static_cast<Acc>(factors_.cap),
+                     &mask_, careful, tile_scratch_, max_, sum_, out_t_});
     });
   }
 
-  // Joins the sink, normalises, stores.
-  template <class Out>
-  void finish() {
-    alignas(64) Acc numerator[kTile], denominator[kTile];
+  // Joins the sink and stores the logarithms; out is out_t times factor / divisor of its lane.
+  void finish(Acc* factor, Acc* divisor) {
+    std::fill(factor, factor + kTile, Acc(0));
+    std::fill(divisor, divisor + kTile, Acc(1));
     for (std::int64_t r = rows_.begin, lane = 0; r < rows_.end; ++r, ++lane) {
       SoftmaxState<double> state{max_[lane], sum_[lane]};
       double weight = 1.0;
@@ -98,23 +105,19 @@ class ForwardItem {
         weight = joined.a;
       }
       static_cast<Acc*>(p_.lse)[head_ * p_.shape.total_q + r] = static_cast<Acc>(lse(state));
-      numerator[lane] = static_cast<Acc>(weight);
-      denominator[lane] = static_cast<Acc>(state.sum);
-    }
-    for (std::int64_t r = rows_.begin, lane = 0; r < rows_.end; ++r, ++lane) {
-      Out* out = row<Out>(p_.out, r, head_);
-      const bool empty = sum_[lane] == 0;  // select: the lane's sums may hold NaN of keys that it does not see
-      for (std::int64_t i = 0; i < dim_v_; ++i)
-        narrow(empty ? Acc(0) : out_t_[i * kTile + lane] * numerator[lane] / denominator[lane], out[i]);
+      if (sum_[lane] == 0) continue;  // a factor of 0 selects: the lane may hold NaN of keys that it does not see
+      factor[lane] = std::max(static_cast<Acc>(weight), std::numeric_limits<Acc>::min());  // a NaN outlives a huge sink
+      divisor[lane] = static_cast<Acc>(state.sum);
     }
   }
 
   const ForwardParams& p_;
-  const TileMath<Acc> math_;
+  const TileMath<Element> math_;
   const std::int64_t dim_, dim_v_;
   const ScoreFactors factors_;
-  Scratch<Acc> scratch_;
-  Acc *q_, *q_t_, *k_, *v_, *scores_, *out_t_, *max_, *sum_;
+  Scratch scratch_;
+  void *q_, *k_, *v_, *tile_scratch_;
+  Acc *out_t_, *max_, *sum_;
   TileMask mask_;
   RowRange rows_{};
   std::int64_t head_ = 0, lanes_ = 0;
@@ -122,14 +125,13 @@ class ForwardItem {
 
 template <class Element>
 void run(const ForwardParams& params, Parallel& parallel, Isa isa) {
-  using Acc = typename AccOf<Element>::type;
   const WorkList list = work_list(params.segments, params.segment_count, Axis::queries, params.shape.total_q, kTile);
   const std::int64_t heads = params.shape.heads;
   const auto items = static_cast<std::int64_t>(list.tiles.size()) * heads;
-  std::vector<std::unique_ptr<ForwardItem<Element, Acc>>> worker_item(parallel.workers());
+  std::vector<std::unique_ptr<ForwardItem<Element>>> worker_item(parallel.workers());
   for_each_item(parallel, items, [&](std::int64_t item, int worker) {
     auto& own = worker_item[worker];
-    if (!own) own = std::make_unique<ForwardItem<Element, Acc>>(params, tile_math<Acc>(isa));
+    if (!own) own = std::make_unique<ForwardItem<Element>>(params, tile_math<Element>(isa));
     own->run(list.tiles[item / heads], list.segments.data(), item % heads);
   });
 }

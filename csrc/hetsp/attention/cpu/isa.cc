@@ -4,42 +4,33 @@
 
 namespace hetsp::attention::cpu {
 
-#define HETSP_DECLARE(isa)                   \
-  namespace isa {                            \
-  extern const TileMath<float> float_math;   \
-  extern const TileMath<double> double_math; \
+#define HETSP_DECLARE(isa)       \
+  namespace isa {                \
+  template <class Element>       \
+  TileMath<Element> wide_math(); \
   }
 HETSP_DECLARE(portable)
 HETSP_DECLARE(avx2)
 HETSP_DECLARE(avx512)
 #undef HETSP_DECLARE
 
-template <>
-TileMath<float> tile_math<float>(Isa isa) {
+template <class Element>
+TileMath<Element> tile_math(Isa isa) {
   switch (isa) {
     case Isa::portable:
-      return portable::float_math;
+      return portable::wide_math<Element>();
     case Isa::avx2:
-      return avx2::float_math;
+      return avx2::wide_math<Element>();
     case Isa::avx512:
     case Isa::avx512_bf16:
-      return avx512::float_math;
+      return avx512::wide_math<Element>();
   }
   throw BrokenInvariant("unknown instruction set");
 }
 
-template <>
-TileMath<double> tile_math<double>(Isa isa) {
-  switch (isa) {
-    case Isa::portable:
-      return portable::double_math;
-    case Isa::avx2:
-      return avx2::double_math;
-    case Isa::avx512:
-    case Isa::avx512_bf16:
-      return avx512::double_math;
-  }
-  throw BrokenInvariant("unknown instruction set");
-}
+template TileMath<float> tile_math(Isa isa);
+template TileMath<double> tile_math(Isa isa);
+template TileMath<BFloat16> tile_math(Isa isa);
+template TileMath<Float16> tile_math(Isa isa);
 
 }  // namespace hetsp::attention::cpu

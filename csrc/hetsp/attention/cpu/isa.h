@@ -12,8 +12,9 @@ using hetsp::Isa;
 using hetsp::name;
 using hetsp::supported_isas;
 
-// Acc: float or double. The caller picks from supported_isas(); another set's functions are illegal instructions here.
-template <class Acc>
-[[nodiscard]] TileMath<Acc> tile_math(Isa isa);
+// Element: float, double, BFloat16 or Float16. The caller picks from supported_isas(); another set's functions are illegal
+// instructions here.
+template <class Element>
+[[nodiscard]] TileMath<Element> tile_math(Isa isa);
 
 }  // namespace hetsp::attention::cpu

@@ -1,13 +1,16 @@
-// The arithmetic of one (key tile, query tile) pair, on scratch of the accumulate type, compiled once per instruction set.
-// Everything that differs by dtype, stride or segment happens before and after it, in portable code.
+// The arithmetic of one (key tile, query tile) pair, and the moves between tensors and tiles: a table of functions per element
+// type, compiled once per instruction set (tile/). What differs by segment, head or schedule happens outside, in portable code,
+// which knows tiles as opaque bytes of three packed forms.
 //
-// Queries lie along the SIMD lanes: scores are kept transposed, [key][query], so that row maxima and sums need no
-// horizontal step and every product is "one broadcast number times a run of lanes". All leading dimensions of query-lane
-// arrays are kTile. Each lane's arithmetic is the same whatever the other lanes hold, which is what makes a sequence in a
-// batch bitwise equal to the sequence alone.
+// Queries lie along the SIMD lanes: scores are kept transposed, [key][query], so that row maxima and sums need no horizontal
+// step and every product is "one broadcast number times a run of lanes". Each lane's arithmetic is the same whatever the other
+// lanes hold, which is what makes a sequence in a batch bitwise equal to the sequence alone.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+
+#include "hetsp/attention/number.h"
 
 namespace hetsp::attention::cpu {
 
@@ -15,52 +18,100 @@ namespace hetsp::attention::cpu {
 constexpr std::int64_t kTile = 64;
 constexpr std::int64_t kLanes = 16;  // padded extents are multiples of it: one 64-byte vector of floats, two of doubles
 
-// Query lane q of the tile sees keys [low[q], high[q]) of the tile. Padding lanes see all: their scores are 0.
+// float64 accumulates in itself, all others in float32.
+template <class Element>
+struct AccOf {
+  using type = float;
+};
+template <>
+struct AccOf<double> {
+  using type = double;
+};
+
+// Query lane q of the tile sees keys [low[q], high[q]) of the tile: none where low >= high. Neither decreases along the lanes,
+// so that a run of lanes sees nothing outside [low of the first, high of the last); padding lanes repeat the last row.
 struct TileMask {
   alignas(64) std::int32_t low[kTile];
   alignas(64) std::int32_t high[kTile];
-  std::int32_t widest;  // most keys that a lane without padding sees
-  bool cut;             // some lane sees less than the whole tile; else low and high are not read
+  std::int32_t widest;  // most keys that a lane sees
+  bool cut;  // some lane sees less than the whole tile; else low and high are not read
+};
+
+// Between a tensor of T and tiles. T is the element type, or the accumulate type for partial results. A tensor's part is up to
+// kTile rows of `dim` contiguous elements, `stride` elements apart; nothing else of it is touched.
+//
+// Packed forms, dim_pad being dim rounded up to kLanes; all begin at 64-byte boundaries, all padding is 0. The wide forms hold
+// the accumulate type; the form for dot products of bfloat16 pairs is in brackets:
+//
+//   lanes   rows along the SIMD lanes     Acc [dim][kTile]        (bf16 [ceil(dim / 2)][kTile][2])
+//   rows    broadcast along dim           Acc [rows][dim_pad]     (bf16 [rows][dim_pad])
+//   pairs   summed over rows              the same as rows        (bf16 [ceil(rows / 2)][dim_pad][2])
+template <class T>
+struct Move {
+  using Acc = typename AccOf<T>::type;
+  // Rows from `rows` up to `lanes`, a multiple of kLanes, are 0; lanes beyond are not written. Wide: times `factor`, the
+  // product rounded once; dot products leave the factor to ForwardTile::factor.
+  void (*pack_lanes)(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t lanes, std::int64_t dim, double factor,
+                     void* to);
+  void (*pack_rows)(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t dim, void* to);
+  void (*pack_pairs)(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t dim, void* to);
+  bool (*nonfinite)(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t dim);  // any NaN or infinity?
+  // from: [dim][kTile] times lane_factor[kTile] / lane_divisor[kTile], each rounded once; no division where lane_divisor is
+  // null. A factor of 0 gives 0, whatever the lane and its divisor hold.
+  void (*store_lanes)(const Acc* from, std::int64_t rows, std::int64_t dim, const Acc* lane_factor, const Acc* lane_divisor,
+                      T* to, std::int64_t stride);
+  // from: [rows][dim_pad] times factor.
+  void (*store_rows)(const Acc* from, std::int64_t rows, std::int64_t dim, Acc factor, T* to, std::int64_t stride);
+  // delta[row] = out[row] . dout[row], summed in double; a term with out = 0 is 0, whatever dout holds.
+  void (*delta)(const T* out, std::int64_t out_stride, const T* dout, std::int64_t dout_stride, std::int64_t rows,
+                std::int64_t dim, Acc* delta);
 };
 
 template <class Acc>
 struct ForwardTile {
-  std::int64_t lanes, keys;      // lanes: padded to kLanes
+  std::int64_t lanes, keys;  // lanes: padded to kLanes
   std::int64_t dim, dim_v;
-  const Acc* q_t;                // [dim][kTile], scaled so that q . k is the score in base 2, or score / softcap
-  const Acc *k, *v;              // [keys][dim], [keys][dim_v]
-  Acc cap;                       // softcap * log2(e), or 0: off
+  const void* q;  // lanes form of dim, packed with the factor below
+  const void *k, *v;  // rows form of dim, pairs form of dim_v
+  Acc factor;  // times q . k is the score in base 2, or score / softcap; 1 where pack_lanes has applied it
+  Acc cap;  // softcap * log2(e), or 0: off
   const TileMask* mask;
-  bool careful;                  // v may hold NaN or inf that hidden pairs must not pass on: slow path
-  Acc* scores;                   // [kTile][kTile] scratch
-  Acc *max, *sum;                // [kTile] in, out: SoftmaxState per lane
-  Acc* out_t;                    // [dim_v][kTile] in, out: sum of 2^(score - max) v
+  bool careful;  // v may hold NaN or inf that hidden pairs must not pass on: slow path
+  void* scratch;  // scratch_bytes()
+  Acc *max, *sum;  // [kTile] in, out: SoftmaxState per lane
+  Acc* out_t;  // [dim_v][kTile] in, out: sum of 2^(score - max) v
 };
 
 template <class Acc>
 struct BackwardTile {
-  std::int64_t lanes, keys, rows;       // rows: lanes without the padding
+  std::int64_t lanes, keys, rows;  // rows: lanes without the padding
   std::int64_t dim, dim_v;
-  std::int64_t dim_pad, dim_v_pad;      // multiples of kLanes
-  const Acc *q_t, *dout_t;              // [dim][kTile] scaled as above, [dim_v][kTile]
-  const Acc *k, *v;                     // [keys][dim], [keys][dim_v]
-  Acc cap;
+  const void *q, *dout;  // lanes form: q packed with the factor below, dout with 1
+  const void *k, *v;  // rows form
+  const void* k_pairs;  // pairs form; read only for dq
+  const void *q_pairs, *dout_pairs;  // pairs form, unscaled; read only for dk, dv
+  Acc factor, cap;  // as in ForwardTile
   const TileMask* mask;
-  bool careful;                         // k, q or dout may hold NaN or inf
-  const Acc *lse_high, *lse_low;        // [kTile] base 2, in two parts; +inf for rows without keys
-  const Acc* delta;                     // [kTile]
-  Acc *p, *ds;                          // [kTile][kTile] scratch; ds without the factor softmax_scale
-  Acc* dq_t;                            // [dim][kTile] in, out: += sum_j ds_ij k_j; null: not wanted
-  const Acc *q, *dout;                  // [rows][dim_pad], [rows][dim_v_pad], unscaled; read only for dk, dv
-  Acc *dk, *dv;                         // [keys][dim_pad], [keys][dim_v_pad] in, out; both null: not wanted
+  bool careful;  // k, q, dout or delta may hold NaN or inf
+  const Acc *lse_high, *lse_low;  // [kTile] base 2, in two parts; +inf for rows without keys and for padding
+  const Acc* delta;  // [kTile], 0 for padding
+  void* scratch;  // scratch_bytes()
+  Acc* dq_t;  // [dim][kTile] in, out: += sum_j ds_ij k_j, without softmax_scale; null: not wanted
+  Acc *dk, *dv;  // [keys][dim_pad], [keys][dim_v_pad] in, out, dk without softmax_scale; both or none
 };
 
-template <class Acc>
+template <class Element>
 struct TileMath {
+  using Acc = typename AccOf<Element>::type;
+  Move<Element> element;
+  Move<Acc> acc;  // into the same forms
+  bool pairs_are_rows;  // the rows form serves as pairs form too: no need to pack both
+  // Bytes of kTile rows in a form (pairs need as many as rows), and of a tile's scratch.
+  std::size_t (*lanes_bytes)(std::int64_t dim);
+  std::size_t (*rows_bytes)(std::int64_t dim);
+  std::size_t (*scratch_bytes)();
   void (*forward)(const ForwardTile<Acc>& tile);
   void (*backward)(const BackwardTile<Acc>& tile);
-  // delta[row] = out[row] . dout[row], [rows][dim_v] each, summed in double.
-  void (*delta)(std::int64_t rows, std::int64_t dim_v, const Acc* out, const Acc* dout, Acc* delta);
 };
 
 }  // namespace hetsp::attention::cpu

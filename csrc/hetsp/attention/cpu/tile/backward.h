@@ -1,0 +1,11 @@
+// TileMath::backward on the wide forms. Acc: float, double.
+#pragma once
+
+#include "hetsp/attention/cpu/tile_math.h"
+
+namespace hetsp::attention::cpu::HETSP_ISA {
+
+template <class Acc>
+void backward(const BackwardTile<Acc>& tile);
+
+}  // namespace hetsp::attention::cpu::HETSP_ISA

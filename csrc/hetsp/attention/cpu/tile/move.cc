@@ -1,0 +1,141 @@
+#include "hetsp/attention/cpu/tile/move.h"
+
+#include "hetsp/attention/cpu/tile/convert.h"
+
+namespace hetsp::attention::cpu::HETSP_ISA {
+
+namespace {
+
+template <class T>
+using Acc = typename AccOf<T>::type;
+
+// Elements [i, i + kWidth) of a row of `dim`.
+template <class T>
+Vec<Acc<T>> widen_at(const T* row, std::int64_t i, std::int64_t dim) {
+  constexpr std::int64_t width = kWidth<Acc<T>>;
+  return i + width <= dim ? widen(row + i) : widen_some(row + i, dim - i);
+}
+template <class T>
+void narrow_at(Vec<Acc<T>> value, T* row, std::int64_t i, std::int64_t dim) {
+  constexpr std::int64_t width = kWidth<Acc<T>>;
+  i + width <= dim ? narrow(value, row + i) : narrow_some(value, row + i, dim - i);
+}
+
+template <class T>
+void pack_rows(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t dim, void* to) {
+  constexpr std::int64_t width = kWidth<Acc<T>>;
+  auto* tile = static_cast<Acc<T>*>(to);
+  const std::int64_t whole = dim / width * width, dim_pad = pad(dim);
+  for (std::int64_t row = 0; row < rows; ++row, from += stride, tile += dim_pad) {
+    std::int64_t i = 0;
+    for (; i < whole; i += width) at(tile + i) = widen(from + i);
+    if (i < dim) at(tile + i) = widen_some(from + i, dim - i), i += width;
+    for (; i < dim_pad; i += width) at(tile + i) = Vec<Acc<T>>{};
+  }
+}
+
+template <class T>
+void pack_lanes(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t lanes, std::int64_t dim, double factor,
+                void* to) {
+  constexpr int width = kWidth<Acc<T>>;
+  auto* tile = static_cast<Acc<T>*>(to);
+  for (std::int64_t lane = 0; lane < lanes; lane += width)
+    for (std::int64_t i = 0; i < dim; i += width) {
+      Vec<Acc<T>> square[width];
+#pragma GCC unroll 16
+      for (int r = 0; r < width; ++r)
+        square[r] = lane + r < rows ? scaled(widen_at(from + (lane + r) * stride, i, dim), factor) : Vec<Acc<T>>{};
+      transpose<Acc<T>>(square);
+      Acc<T>* column = tile + i * kTile + lane;
+      if (i + width <= dim) {
+#pragma GCC unroll 16
+        for (int r = 0; r < width; ++r) at(column + r * kTile) = square[r];
+      } else {
+        for (int r = 0; r < dim - i; ++r) at(column + r * kTile) = square[r];
+      }
+    }
+}
+
+template <class T>
+bool nonfinite(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t dim) {
+  constexpr std::int64_t width = kWidth<Acc<T>>;
+  Vec<Acc<T>> poison = {};  // 0 x is 0 for finite x, NaN else
+  for (std::int64_t row = 0; row < rows; ++row, from += stride)
+    for (std::int64_t i = 0; i < dim; i += width) poison += widen_at(from, i, dim) * Acc<T>(0);
+  for (int lane = 0; lane < width; ++lane)
+    if (poison[lane] != 0) return true;
+  return false;
+}
+
+// x / divisor by its reciprocal: the remainder, exact by a fused multiply-add, corrects the quotient to the nearest number, so
+// that equal sums give 1. (Markstein, IBM J. Res. Dev. 34 (1990).) An infinite x has no remainder.
+template <class Lane>
+Vec<Lane> quotient(Vec<Lane> x, Vec<Lane> divisor, Vec<Lane> reciprocal) {
+#if defined(__FMA__)
+  const Vec<Lane> first = x * reciprocal, remainder = x - first * divisor;
+  return remainder * 0 == 0 ? first + remainder * reciprocal : first;
+#else
+  return (void)reciprocal, x / divisor;
+#endif
+}
+
+template <class T>
+void store_lanes(const Acc<T>* from, std::int64_t rows, std::int64_t dim, const Acc<T>* lane_factor, const Acc<T>* lane_divisor,
+                 T* to, std::int64_t stride) {
+  constexpr int width = kWidth<Acc<T>>;
+  const Vec<Acc<T>> zero = {}, one = all(Acc<T>(1));
+  for (std::int64_t lane = 0; lane < rows; lane += width) {
+    const Vec<Acc<T>> factor = at(lane_factor + lane), divisor = lane_divisor != nullptr ? at(lane_divisor + lane) : one;
+    const Vec<Acc<T>> reciprocal = one / divisor;
+    for (std::int64_t i = 0; i < dim; i += width) {
+      Vec<Acc<T>> square[width];
+#pragma GCC unroll 16
+      for (int r = 0; r < width; ++r) {
+        const std::int64_t column = least(i + r, dim - 1);  // the last again where there is none: not stored
+        Vec<Acc<T>> value = at(from + column * kTile + lane) * factor;
+        if (lane_divisor != nullptr) value = quotient<Acc<T>>(value, divisor, reciprocal);
+        square[r] = factor == zero ? zero : value;
+      }
+      transpose<Acc<T>>(square);
+      const std::int64_t count = least(width, rows - lane);
+      for (std::int64_t r = 0; r < count; ++r) narrow_at(square[r], to + (lane + r) * stride, i, dim);
+    }
+  }
+}
+
+template <class T>
+void store_rows(const Acc<T>* from, std::int64_t rows, std::int64_t dim, Acc<T> factor, T* to, std::int64_t stride) {
+  constexpr std::int64_t width = kWidth<Acc<T>>;
+  for (std::int64_t row = 0; row < rows; ++row, from += pad(dim), to += stride)
+    for (std::int64_t i = 0; i < dim; i += width) narrow_at(at(from + i) * factor, to, i, dim);
+}
+
+// In one order of terms, so that a row that sees one key, out = v, gets dout . v to the last bit (few_dp in backward.cc).
+template <class T>
+void delta(const T* out, std::int64_t out_stride, const T* dout, std::int64_t dout_stride, std::int64_t rows, std::int64_t dim,
+           Acc<T>* result) {
+  constexpr std::int64_t width = kWidth<Acc<T>>;
+  for (std::int64_t row = 0; row < rows; ++row, out += out_stride, dout += dout_stride) {
+    double sum = 0;
+    for (std::int64_t i = 0; i < dim; i += width) {
+      const Vec<Acc<T>> a = widen_at(out, i, dim), b = widen_at(dout, i, dim);
+      for (std::int64_t lane = 0; lane < least(width, dim - i); ++lane)
+        if (a[lane] != 0) sum += static_cast<double>(a[lane]) * static_cast<double>(b[lane]);
+    }
+    result[row] = static_cast<Acc<T>>(sum);
+  }
+}
+
+}  // namespace
+
+template <class T>
+Move<T> wide_move() {
+  return {pack_lanes<T>, pack_rows<T>, pack_rows<T>, nonfinite<T>, store_lanes<T>, store_rows<T>, delta<T>};
+}
+
+template Move<float> wide_move();
+template Move<double> wide_move();
+template Move<BFloat16> wide_move();
+template Move<Float16> wide_move();
+
+}  // namespace hetsp::attention::cpu::HETSP_ISA
