@@ -95,6 +95,17 @@ class Array {
   [[nodiscard]] void* data() const { return memory_ ? memory_.get() + origin_ * bytes(dtype_) : nullptr; }
   [[nodiscard]] ConstView view() const { return {data(), token_stride_, head_stride_}; }
   [[nodiscard]] View mutable_view() { return {data(), token_stride_, head_stride_}; }
+  // Numbers between the rows that are no longer the NaN of the beginning: a kernel wrote where it must not.
+  [[nodiscard]] std::int64_t strays() const {
+    std::vector<bool> own(static_cast<std::size_t>(count_));
+    for (std::int64_t t = 0; t < tokens_; ++t)
+      for (std::int64_t h = 0; h < heads_; ++h)
+        for (std::int64_t i = 0; i < dim_; ++i) own[static_cast<std::size_t>(place(t, h, i))] = true;
+    std::int64_t found = 0;
+    for (std::int64_t i = 0; i < count_; ++i)
+      found += !own[static_cast<std::size_t>(i)] && !std::isnan(read(memory_.get(), dtype_, i));
+    return found;
+  }
   [[nodiscard]] std::vector<double> values() const {
     std::vector<double> all;
     for (std::int64_t t = 0; t < tokens_; ++t)

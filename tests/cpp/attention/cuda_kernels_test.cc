@@ -5,6 +5,7 @@
 // The emulator's names must be known before the kernels.
 #include <cstdio>
 
+#include "attention/attention_call.h"
 #include "attention/attention_case.h"
 #include "attention/attention_truth.h"
 #include "hetsp/attention/cpu/backward.h"
@@ -52,32 +53,6 @@ Index build_index(const std::vector<Segment>& segments, const Shape& shape) {
   return result;
 }
 
-struct Output {
-  Array out, lse;
-};
-
-Output empty_output(const Case& c) {
-  const Shape& s = c.shape;
-  return {Array(c.out_dtype(), s.total_q, s.heads, s.head_dim_v, s.heads * s.head_dim_v + 3, s.head_dim_v),
-          Array(c.acc(), s.heads * s.total_q)};
-}
-
-ForwardParams forward_params(const Case& c, Output& output) {
-  return {c.shape,
-          c.score,
-          c.segments.data(),
-          static_cast<std::int64_t>(c.segments.size()),
-          c.q.view(),
-          c.k.view(),
-          c.v.view(),
-          c.sink.data(),
-          c.seed_out.view(),
-          c.seed_lse.data(),
-          output.out.mutable_view(),
-          c.out_is_acc,
-          output.lse.data()};
-}
-
 Output run_forward(const Case& c) {
   Output output = empty_output(c);
   const Index index = build_index(c.segments, c.shape);
@@ -88,41 +63,6 @@ Output run_forward(const Case& c) {
                                 [&](Shared& shared) { cuda::forward_tiles(params, index.index, shared); });
   });
   return output;
-}
-
-struct Gradients {
-  Array dq, dk, dv, dsink;
-};
-
-Gradients empty_gradients(const Case& c) {
-  const Shape& s = c.shape;
-  return {Array(c.grad_dtype(), s.total_q, s.heads, s.head_dim, s.heads * s.head_dim, s.head_dim),
-          Array(c.grad_dtype(), s.total_k, s.heads_kv, s.head_dim, s.heads_kv * s.head_dim + 1, s.head_dim),
-          Array(c.grad_dtype(), s.total_k, s.heads_kv, s.head_dim_v, s.head_dim_v, s.total_k * s.head_dim_v),
-          Array(c.acc(), c.has_sink ? s.heads : 0)};
-}
-
-BackwardParams backward_params(const Case& c, const Output& output, Gradients& gradients, const Array& delta) {
-  return {c.shape,
-          c.score,
-          c.segments.data(),
-          static_cast<std::int64_t>(c.segments.size()),
-          c.q.view(),
-          c.k.view(),
-          c.v.view(),
-          output.out.view(),
-          c.dout.view(),
-          c.out_is_acc,
-          output.lse.data(),
-          c.has_dlse ? c.dlse.data() : nullptr,
-          c.has_sink ? c.sink.data() : nullptr,
-          delta.data(),
-          delta.data(),
-          gradients.dq.mutable_view(),
-          gradients.dk.mutable_view(),
-          gradients.dv.mutable_view(),
-          c.grads_are_acc,
-          c.has_sink ? gradients.dsink.data() : nullptr};
 }
 
 Gradients run_backward(const Case& c, const Output& output) {
