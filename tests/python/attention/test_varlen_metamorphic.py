@@ -9,9 +9,11 @@ import hetsp_ext as hetsp
 LENGTHS = [65, 1, 130, 17]
 
 
-def batch(lengths: list[int], dtype: torch.dtype = torch.float32, heads_kv: int = 2) -> list[Tensor]:
+def batch(
+    lengths: list[int], dtype: torch.dtype = torch.float32, heads: tuple[int, int] = (4, 2), dim: int = 24
+) -> list[Tensor]:
     torch.manual_seed(0)
-    return [torch.randn(sum(lengths), heads, 24).to(dtype).requires_grad_() for heads in (4, heads_kv, heads_kv)]
+    return [torch.randn(sum(lengths), count, dim).to(dtype).requires_grad_() for count in (heads[0], heads[1], heads[1])]
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, lengths: list[int], **options) -> tuple[Tensor, Tensor]:
@@ -29,14 +31,35 @@ def equal(a: list[Tensor], b: list[Tensor]) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_a_sequence_alone_equals_itself_in_the_batch_bitwise(dtype: torch.dtype) -> None:
-    inputs = batch(LENGTHS, dtype)
-    together, begin = all_results(inputs, LENGTHS), 0
-    for length in LENGTHS:
-        alone = [x.detach()[begin : begin + length].clone().requires_grad_() for x in inputs]
-        assert equal(all_results(alone, [length]), [x[begin : begin + length] for x in together])
-        begin += length
+BATCHES = {  # lengths, heads of q and of k, head_dim
+    "mixed": (LENGTHS, (4, 2), 24),
+    "wide heads": (LENGTHS, (2, 1), 128),
+    "many short": ([(7 * i) % 23 for i in range(150)] + [300], (4, 2), 64),  # short ones share a worker's turn
+    "one long": ([3, 4200, 64], (1, 1), 16),  # long enough to be shared by workers
+    "long and grouped": ([9, 1500, 700, 5], (3, 1), 64),
+}
+OPTIONS = {
+    "causal": {},
+    "full": {"causal": False},
+    "window": {"causal": False, "window_size": (100, 5)},
+    "softcap": {"softcap": 5.0},
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("name", BATCHES)
+def test_a_sequence_alone_equals_itself_in_the_batch_bitwise(name: str, options: str, dtype: torch.dtype) -> None:
+    lengths, heads, dim = BATCHES[name]
+    inputs = batch(lengths, dtype, heads, dim)
+    together, begin, seen = all_results(inputs, lengths, **OPTIONS[options]), 0, set()
+    for length in lengths:
+        end = begin + length
+        if length not in seen:  # one of each length
+            alone = [x.detach()[begin:end].clone().requires_grad_() for x in inputs]
+            assert equal(all_results(alone, [length], **OPTIONS[options]), [x[begin:end] for x in together]), length
+        seen.add(length)
+        begin = end
 
 
 def test_order_of_sequences_and_empty_ones_do_not_matter_bitwise() -> None:
