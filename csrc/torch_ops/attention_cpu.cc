@@ -1,4 +1,5 @@
 #include "hetsp/attention/cpu/backward.h"
+#include "hetsp/attention/cpu/delta.h"
 #include "hetsp/attention/cpu/forward.h"
 #include "hetsp/attention/cpu/merge.h"
 #include "hetsp/attention/validate.h"

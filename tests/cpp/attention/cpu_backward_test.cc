@@ -1,5 +1,7 @@
-#include "attention/reference.h"
 #include "hetsp/attention/cpu/backward.h"
+
+#include "attention/reference.h"
+#include "hetsp/attention/cpu/backward_schedule.h"
 #include "hetsp/attention/cpu/forward.h"
 #include "hetsp/base/thread_pool.h"
 #include "support/check.h"
@@ -56,6 +58,22 @@ TEST(worker_counts_agree_bitwise) {
     CHECK(one.dv.buffer().same_bits(three.dv.buffer()));
     CHECK(one.dsink.same_bits(three.dsink));
   }
+}
+
+// Long enough to be cut into ranges whose slabs are added, beside a document that is not.
+TEST(ranges_of_one_component_are_added) {
+  const Segment segments[] = {{0, 1200, 0, 1300, 0, 0, -1, -1}, {1210, 1240, 1300, 1340, 10, 0, -1, 0}};
+  std::mt19937 random(8);
+  const Problem p = make_problem({1240, 1345, 6, 1, 3, 2, DType::float32}, {0.6, 0.0}, {segments[0], segments[1]}, random);
+  const auto schedule = cpu::backward_schedule(segments, 2, 1240, 1345, 6, 1, cpu::kTile);
+  CHECK(!schedule.splits.empty() && schedule.splits[0].ranges_end == 2);
+  const Result expected = reference(p), plain = reference<float>(p), one = run(p, 1), three = run(p, 3);
+  CHECK_NEAR(relative_error(one.dq, expected.dq), 0, allowed(p, relative_error(plain.dq, expected.dq)));
+  CHECK_NEAR(relative_error(one.dk, expected.dk), 0, allowed(p, relative_error(plain.dk, expected.dk)));
+  CHECK_NEAR(relative_error(one.dv, expected.dv), 0, allowed(p, relative_error(plain.dv, expected.dv)));
+  CHECK(one.dq.buffer().same_bits(three.dq.buffer()));
+  CHECK(one.dk.buffer().same_bits(three.dk.buffer()));
+  CHECK(one.dv.buffer().same_bits(three.dv.buffer()));
 }
 
 TEST(a_given_delta_is_taken_as_it_is) {

@@ -1,170 +1,254 @@
 #include "hetsp/attention/cpu/backward.h"
 
 #include <cmath>
+#include <memory>
 #include <vector>
 
-#include "hetsp/attention/cpu/backward_rows.h"
+#include "hetsp/attention/cpu/backward_schedule.h"
+#include "hetsp/attention/cpu/backward_unit.h"
+#include "hetsp/attention/cpu/delta.h"
 #include "hetsp/attention/cpu/dispatch.h"
+#include "hetsp/attention/cpu/pack.h"
 #include "hetsp/attention/cpu/scratch.h"
-#include "hetsp/attention/work_list.h"
 
-// Three passes, each parallel over its own rows, so that nothing is summed by two workers: delta and dsink; dq by query
-// tiles; dk and dv by key tiles. Scores are computed in both of the latter: 7 products where 5 would do with shared dq
-// sums, which is the price of a fixed order without a copy of dq per key range.
+// One pass over the scores: for each pair of a query tile and a key tile five products, from which dq, dk and dv take what is
+// theirs (backward_schedule.h says who sums it where). Keys go by in the outer loop and the units of a group in the inner one,
+// so that a packed key tile and its rows of the slab serve them all while they are in the cache.
 namespace hetsp::attention::cpu {
 
 namespace {
 
-// dq of the query rows of a tile, one head.
-template <class Element>
-class QueryItem {
- public:
-  using Acc = typename AccOf<Element>::type;
+// What the units of a group may occupy: half of a 1 MB second-level cache. The rest is for the keys that go by.
+constexpr std::size_t kGroupBytes = std::size_t{512} << 10;
+constexpr std::size_t kMostUnits = 8;
 
-  QueryItem(const BackwardParams& params, const TileMath<Element>& math)
-      : p_(params),
-        math_(math),
-        dim_(params.shape.head_dim),
-        dim_v_(params.shape.head_dim_v),
-        rows_(params, math),
-        scratch_(2 * math_.rows_bytes(dim_) + math_.rows_bytes(dim_v_) + carved(math_.scratch_bytes()) +
-                 carved(static_cast<std::size_t>(kTile * dim_) * sizeof(Acc))) {
-    k_ = scratch_.take(math_.rows_bytes(dim_));
-    k_pairs_ = scratch_.take(math_.rows_bytes(dim_));
-    v_ = scratch_.take(math_.rows_bytes(dim_v_));
-    tile_scratch_ = scratch_.take(math_.scratch_bytes());
-    dq_t_ = scratch_.take<Acc>(kTile * dim_);
-  }
-
-  void run(const WorkTile& tile, const std::int64_t* list, std::int64_t head) {
-    const RowRange range{tile.begin, tile.end};
-    std::fill(dq_t_, dq_t_ + kTile * dim_, Acc(0));
-    if (tile.pairs > 0) {
-      rows_.load_rows(range, head);
-      for (std::int64_t i = tile.list_begin; i < tile.list_end; ++i) attend(p_.segments[list[i]], range, head);
-    }
-    store(range, head);
-  }
-
- private:
-  void attend(const Segment& segment, RowRange range, std::int64_t head) {
-    const std::int64_t head_kv = head / (p_.shape.heads / p_.shape.heads_kv);
-    for_each_tile(segment.k_begin, keys_of_rows(segment, range), [&](RowRange keys) {
-      const std::int64_t count = keys.end - keys.begin;
-      const Element* k = row<Element>(p_.k, keys.begin, head_kv);
-      math_.element.pack_rows(k, p_.k.token_stride, count, dim_, k_);
-      math_.element.pack_pairs(k, p_.k.token_stride, count, dim_, k_pairs_);
-      math_.element.pack_rows(row<Element>(p_.v, keys.begin, head_kv), p_.v.token_stride, count, dim_v_, v_);
-      fill_mask(segment, range, keys, mask_);
-      BackwardTile<Acc> tile = rows_.tile();
-      tile.keys = count, tile.k = k_, tile.k_pairs = k_pairs_, tile.v = v_, tile.mask = &mask_;
-      tile.careful = mask_.cut && math_.element.nonfinite(k, p_.k.token_stride, count, dim_);
-      tile.scratch = tile_scratch_, tile.dq_t = dq_t_;
-      math_.backward(tile);
-    });
-  }
-
-  void store(RowRange range, std::int64_t head) {
-    alignas(64) Acc scale[kTile];
-    std::fill(scale, scale + kTile, static_cast<Acc>(p_.score.softmax_scale));
-    const std::int64_t rows = range.end - range.begin;
-    if (p_.grads_are_acc) {
-      math_.acc.store_lanes(dq_t_, rows, dim_, scale, nullptr, row<Acc>(p_.dq, range.begin, head), p_.dq.token_stride);
-    } else {
-      math_.element.store_lanes(dq_t_, rows, dim_, scale, nullptr, row<Element>(p_.dq, range.begin, head), p_.dq.token_stride);
-    }
-  }
-
-  const BackwardParams& p_;
-  const TileMath<Element> math_;
-  const std::int64_t dim_, dim_v_;
-  BackwardRows<Element> rows_;
-  Scratch scratch_;
-  void *k_, *k_pairs_, *v_, *tile_scratch_;
-  Acc* dq_t_;
-  TileMask mask_;
+// dk and dv of the keys of one range and kv head, one row per key, without softmax_scale.
+template <class Acc>
+struct Slab {
+  Acc *dk, *dv;  // [rows][padded(head_dim)], [rows][padded(head_dim_v)]
 };
 
-// dk and dv of the keys of a tile, one kv head: the query heads that share it are summed here, in order.
-template <class Element>
-class KeyItem {
+// All slabs of a schedule's split components.
+template <class Acc>
+class Workspace {
  public:
-  using Acc = typename AccOf<Element>::type;
-
-  KeyItem(const BackwardParams& params, const TileMath<Element>& math)
-      : p_(params),
-        math_(math),
-        dim_(params.shape.head_dim),
-        dim_v_(params.shape.head_dim_v),
-        rows_(params, math),
-        scratch_(math_.rows_bytes(dim_) + math_.rows_bytes(dim_v_) + carved(math_.scratch_bytes()) +
-                 static_cast<std::size_t>(kTile * (padded(dim_) + padded(dim_v_))) * sizeof(Acc)) {
-    k_ = scratch_.take(math_.rows_bytes(dim_));
-    v_ = scratch_.take(math_.rows_bytes(dim_v_));
-    tile_scratch_ = scratch_.take(math_.scratch_bytes());
-    dk_ = scratch_.take<Acc>(kTile * padded(dim_));
-    dv_ = scratch_.take<Acc>(kTile * padded(dim_v_));
-  }
-
-  void run(const WorkTile& tile, const std::int64_t* list, std::int64_t head_kv) {
-    const RowRange keys{tile.begin, tile.end};
-    std::fill(dk_, dk_ + kTile * padded(dim_), Acc(0));
-    std::fill(dv_, dv_ + kTile * padded(dim_v_), Acc(0));
-    if (tile.pairs > 0) {
-      const std::int64_t count = keys.end - keys.begin;
-      math_.element.pack_rows(row<Element>(p_.k, keys.begin, head_kv), p_.k.token_stride, count, dim_, k_);
-      math_.element.pack_rows(row<Element>(p_.v, keys.begin, head_kv), p_.v.token_stride, count, dim_v_, v_);
-      const std::int64_t group = p_.shape.heads / p_.shape.heads_kv;
-      for (std::int64_t i = tile.list_begin; i < tile.list_end; ++i)
-        for (std::int64_t head = head_kv * group; head < (head_kv + 1) * group; ++head)
-          attend(p_.segments[list[i]], keys, head);
-    }
-    p_.grads_are_acc ? store(math_.acc, keys, head_kv) : store(math_.element, keys, head_kv);
-  }
+  Workspace(const Shape& shape, std::int64_t rows)
+      : width_k_(padded(shape.head_dim)),
+        width_v_(padded(shape.head_dim_v)),
+        scratch_(static_cast<std::size_t>(rows * (width_k_ + width_v_)) * sizeof(Acc) + 64),
+        dk_(scratch_.template take<Acc>(rows * width_k_)),
+        dv_(scratch_.template take<Acc>(rows * width_v_)) {}
+  // From `row` on.
+  [[nodiscard]] Slab<Acc> slab(std::int64_t row) const { return {dk_ + row * width_k_, dv_ + row * width_v_}; }
 
  private:
-  void attend(const Segment& segment, RowRange keys, std::int64_t head) {
-    for_each_tile(segment.q_begin, rows_of_keys(segment, keys), [&](RowRange range) {
-      rows_.load_rows(range, head);
-      fill_mask(segment, range, keys, mask_);
-      BackwardTile<Acc> tile = rows_.tile();
-      tile.keys = keys.end - keys.begin, tile.k = k_, tile.v = v_, tile.mask = &mask_;
-      tile.careful = mask_.cut && rows_.nonfinite();
-      tile.scratch = tile_scratch_, tile.dk = dk_, tile.dv = dv_;
-      math_.backward(tile);
-    });
-  }
-
-  template <class Out>
-  void store(const Move<Out>& move, RowRange keys, std::int64_t head_kv) {
-    const std::int64_t count = keys.end - keys.begin;
-    const Acc scale = static_cast<Acc>(p_.score.softmax_scale);
-    move.store_rows(dk_, count, dim_, scale, row<Out>(p_.dk, keys.begin, head_kv), p_.dk.token_stride);
-    move.store_rows(dv_, count, dim_v_, 1, row<Out>(p_.dv, keys.begin, head_kv), p_.dv.token_stride);
-  }
-
-  const BackwardParams& p_;
-  const TileMath<Element> math_;
-  const std::int64_t dim_, dim_v_;
-  BackwardRows<Element> rows_;
+  std::int64_t width_k_, width_v_;
   Scratch scratch_;
-  void *k_, *v_, *tile_scratch_;
   Acc *dk_, *dv_;
-  TileMask mask_;
 };
 
-// delta_i = dout_i . out_i - dlse_i of up to kTile rows, one head. dlse of a row without keys is not read: so may hold NaN.
-template <class Out, class Acc>
-void delta_of(const DeltaParams& p, const Move<Out>& move, RowRange range, std::int64_t head) {
-  const std::int64_t rows = range.end - range.begin, at = head * p.total_q + range.begin;
-  Acc* delta = static_cast<Acc*>(p.delta) + at;
-  move.delta(row<Out>(p.out, range.begin, head), p.out.token_stride, row<Out>(p.dout, range.begin, head), p.dout.token_stride,
-             rows, p.head_dim_v, delta);
-  if (p.dlse == nullptr) return;
-  for (std::int64_t i = 0; i < rows; ++i) {
-    const bool keyless = static_cast<const Acc*>(p.lse)[at + i] == -std::numeric_limits<Acc>::infinity();
-    if (!keyless) delta[i] -= static_cast<const Acc*>(p.dlse)[at + i];
+template <class Acc>
+struct Call {
+  const BackwardParams& params;
+  const BackwardSchedule& schedule;
+  const Workspace<Acc>& workspace;
+
+  [[nodiscard]] Slab<Acc> slab(const QueryRange& range, std::int64_t head_kv) const {
+    return workspace.slab(range.workspace_row + head_kv * range.slab_rows);
   }
+};
+
+// Gradients of `count` keys of one kv head, from the slab's rows on.
+template <class Element, class Acc>
+void store_keys(const BackwardParams& p, const TileMath<Element>& math, const Slab<Acc>& slab, RowRange keys,
+                std::int64_t head_kv) {
+  const auto scale = static_cast<Acc>(p.score.softmax_scale);
+  const std::int64_t count = keys.end - keys.begin;
+  const auto store = [&]<class T>(const Move<T>& move) {
+    move.store_rows(slab.dk, count, p.shape.head_dim, scale, row<T>(p.dk, keys.begin, head_kv), p.dk.token_stride);
+    move.store_rows(slab.dv, count, p.shape.head_dim_v, Acc(1), row<T>(p.dv, keys.begin, head_kv), p.dv.token_stride);
+  };
+  p.grads_are_acc ? store(math.acc) : store(math.element);
+}
+
+// What one worker needs for its items, used again by each.
+template <class Element>
+class Worker {
+ public:
+  using Acc = typename AccOf<Element>::type;
+
+  Worker(const Call<Acc>& call, const TileMath<Element>& math)
+      : c_(call),
+        p_(call.params),
+        math_(math),
+        dim_(p_.shape.head_dim),
+        dim_v_(p_.shape.head_dim_v),
+        most_units_(std::clamp<std::size_t>(kGroupBytes / BackwardUnit<Element>::bytes(math_, p_.shape), 1, kMostUnits)),
+        scratch_(bytes()) {
+    k_ = scratch_.take(math_.rows_bytes(dim_)), v_ = scratch_.take(math_.rows_bytes(dim_v_));
+    k_pairs_ = math_.pairs_are_rows ? k_ : scratch_.take(math_.rows_bytes(dim_));
+    tile_scratch_ = scratch_.take(math_.scratch_bytes());
+    own_slab_.dk = scratch_.template take<Acc>(call.schedule.scratch_rows * padded(dim_));
+    own_slab_.dv = scratch_.template take<Acc>(call.schedule.scratch_rows * padded(dim_v_));
+    for (std::size_t i = 0; i < most_units_; ++i) units_.emplace_back(p_, math_, scratch_);
+  }
+
+  void run(const BackwardItem& item) {
+    const QueryRange& range = c_.schedule.ranges[item.range];
+    for (std::int64_t head_kv = item.heads_begin; head_kv < item.heads_end; ++head_kv) {
+      slab_ = range.workspace_row < 0 ? own_slab_ : c_.slab(range, head_kv);
+      std::fill(slab_.dk, slab_.dk + range.slab_rows * padded(dim_), Acc(0));
+      std::fill(slab_.dv, slab_.dv + range.slab_rows * padded(dim_v_), Acc(0));
+      attend(range, head_kv);
+      if (range.workspace_row >= 0) continue;
+      for (std::int64_t i = range.runs_begin; i < range.runs_end; ++i) {
+        const KeyRun& run = c_.schedule.runs[i];
+        store_keys(p_, math_, rows_of_slab(run.slab), {run.begin, run.end}, head_kv);
+      }
+    }
+  }
+
+ private:
+  [[nodiscard]] std::size_t bytes() const {
+    const std::size_t slab_rows = static_cast<std::size_t>(c_.schedule.scratch_rows) * sizeof(Acc);
+    return 2 * carved(math_.rows_bytes(dim_)) + carved(math_.rows_bytes(dim_v_)) + carved(math_.scratch_bytes()) +
+           slab_rows * static_cast<std::size_t>(padded(dim_) + padded(dim_v_)) +
+           most_units_ * BackwardUnit<Element>::bytes(math_, p_.shape);
+  }
+
+  [[nodiscard]] Slab<Acc> rows_of_slab(std::int64_t row) const {
+    return {slab_.dk + row * padded(dim_), slab_.dv + row * padded(dim_v_)};
+  }
+
+  // Units that meet the same segments go together: query tiles of one run, and the heads that share the kv head.
+  void attend(const QueryRange& range, std::int64_t head_kv) {
+    const std::vector<WorkTile>& tiles = c_.schedule.tiles;
+    const std::int64_t group = p_.shape.heads / p_.shape.heads_kv;
+    std::size_t count = 0;
+    for (std::int64_t i = range.tiles_begin; i < range.tiles_end; ++i)
+      for (std::int64_t head = head_kv * group; head < (head_kv + 1) * group; ++head) {
+        units_[count++].load({tiles[i].begin, tiles[i].end}, head, tiles[i].pairs > 0);
+        const bool last_head = head + 1 == (head_kv + 1) * group;
+        const bool last_of_run = last_head && (i + 1 == range.tiles_end || tiles[i + 1].list_begin != tiles[i].list_begin);
+        if (count < most_units_ && !last_of_run) continue;
+        for (std::int64_t at = tiles[i].list_begin; at < tiles[i].list_end; ++at)
+          attend(p_.segments[c_.schedule.segments[at]], range, head_kv, count);
+        for (std::size_t unit = 0; unit < count; ++unit) units_[unit].store_dq();
+        count = 0;
+      }
+  }
+
+  void attend(const Segment& segment, const QueryRange& range, std::int64_t head_kv, std::size_t count) {
+    RowRange seen{0, 0};  // by all units: one run, since those of neighbours touch
+    for (std::size_t i = 0; i < count; ++i) {
+      const RowRange own = units_[i].sees_keys() ? keys_of_rows(segment, units_[i].range()) : RowRange{0, 0};
+      if (own.begin >= own.end) continue;
+      seen = seen.begin == seen.end ? own : RowRange{std::min(seen.begin, own.begin), std::max(seen.end, own.end)};
+    }
+    if (seen.begin == seen.end) return;
+    const auto runs = c_.schedule.runs.begin();
+    const KeyRun& run = *std::prev(std::upper_bound(runs + range.runs_begin, runs + range.runs_end, seen.begin,
+                                                    [](std::int64_t key, const KeyRun& r) { return key < r.begin; }));
+    for_each_tile(segment.k_begin, seen, [&](RowRange keys) {
+      load_keys(keys, head_kv);
+      const Slab<Acc> slab = rows_of_slab(run.slab + keys.begin - run.begin);
+      for (std::size_t i = 0; i < count; ++i) {
+        if (!units_[i].sees_keys()) continue;
+        const RowRange own = keys_of_rows(segment, units_[i].range());
+        if (own.begin < keys.end && keys.begin < own.end) meet(segment, units_[i], keys, slab);
+      }
+    });
+  }
+
+  void load_keys(RowRange keys, std::int64_t head_kv) {
+    const std::int64_t count = keys.end - keys.begin;
+    key_rows_ = row<Element>(p_.k, keys.begin, head_kv);
+    math_.element.pack_rows(key_rows_, p_.k.token_stride, count, dim_, k_);
+    if (!math_.pairs_are_rows) math_.element.pack_pairs(key_rows_, p_.k.token_stride, count, dim_, k_pairs_);
+    math_.element.pack_rows(row<Element>(p_.v, keys.begin, head_kv), p_.v.token_stride, count, dim_v_, v_);
+  }
+
+  void meet(const Segment& segment, const BackwardUnit<Element>& unit, RowRange keys, const Slab<Acc>& slab) {
+    fill_mask(segment, unit.range(), keys, mask_);
+    BackwardTile<Acc> tile{};
+    unit.describe(tile);
+    tile.keys = keys.end - keys.begin, tile.dim = dim_, tile.dim_v = dim_v_;
+    tile.k = k_, tile.v = v_, tile.k_pairs = k_pairs_;
+    const ScoreFactors factors = score_factors(p_.score);
+    tile.factor = static_cast<Acc>(factors.q), tile.cap = static_cast<Acc>(factors.cap);
+    tile.mask = &mask_;
+    tile.careful = mask_.cut && (math_.element.nonfinite(key_rows_, p_.k.token_stride, tile.keys, dim_) || unit.nonfinite());
+    tile.scratch = tile_scratch_;
+    tile.dk = slab.dk, tile.dv = slab.dv;
+    math_.backward(tile);
+  }
+
+  const Call<Acc>& c_;
+  const BackwardParams& p_;
+  const TileMath<Element> math_;
+  const std::int64_t dim_, dim_v_;
+  const std::size_t most_units_;
+  Scratch scratch_;
+  void *k_, *v_, *k_pairs_, *tile_scratch_;
+  Slab<Acc> own_slab_{}, slab_{};
+  std::vector<BackwardUnit<Element>> units_;
+  TileMask mask_;
+  const Element* key_rows_ = nullptr;
+};
+
+// Zeros in `dim` numbers of each row and head.
+template <class T>
+void clear(const View& view, RowRange rows, std::int64_t heads, std::int64_t dim) {
+  for (std::int64_t token = rows.begin; token < rows.end; ++token)
+    for (std::int64_t head = 0; head < heads; ++head) std::fill_n(row<T>(view, token, head), dim, T{});
+}
+
+// Rows that no segment covers: dq = 0, and a delta that dsink may want.
+template <class Element>
+void idle_rows(const BackwardParams& p, const TileMath<Element>& math, RowRange rows) {
+  using Acc = typename AccOf<Element>::type;
+  for (std::int64_t head = 0; head < p.shape.heads && p.fill_delta != nullptr; ++head)
+    p.out_is_acc ? delta_of_rows(delta_params(p), math.acc, rows, head)
+                 : delta_of_rows(delta_params(p), math.element, rows, head);
+  p.grads_are_acc ? clear<Acc>(p.dq, rows, p.shape.heads, p.shape.head_dim)
+                  : clear<Element>(p.dq, rows, p.shape.heads, p.shape.head_dim);
+}
+
+template <class Element>
+void idle_keys(const BackwardParams& p, RowRange keys) {
+  using Acc = typename AccOf<Element>::type;
+  const auto clear_both = [&](auto type) {
+    clear<decltype(type)>(p.dk, keys, p.shape.heads_kv, p.shape.head_dim);
+    clear<decltype(type)>(p.dv, keys, p.shape.heads_kv, p.shape.head_dim_v);
+  };
+  p.grads_are_acc ? clear_both(Acc{}) : clear_both(Element{});
+}
+
+// The second pass: the slabs of a component's ranges, added in their order.
+template <class Element, class Acc>
+void add_slabs(const Call<Acc>& call, const TileMath<Element>& math, const SplitKeys& split, std::int64_t head_kv) {
+  const std::int64_t width_k = padded(call.params.shape.head_dim), width_v = padded(call.params.shape.head_dim_v);
+  const RowRange keys = split.keys;
+  Workspace<Acc> sums(call.params.shape, keys.end - keys.begin);
+  const Slab<Acc> sum = sums.slab(0);
+  std::fill_n(sum.dk, (keys.end - keys.begin) * width_k, Acc(0));
+  std::fill_n(sum.dv, (keys.end - keys.begin) * width_v, Acc(0));
+  const auto add = [](const Acc* from, std::int64_t count, Acc* to) {
+    for (std::int64_t i = 0; i < count; ++i) to[i] += from[i];
+  };
+  for (std::int64_t i = split.ranges_begin; i < split.ranges_end; ++i) {
+    const QueryRange& range = call.schedule.ranges[i];
+    const Slab<Acc> slab = call.slab(range, head_kv);
+    for (std::int64_t at = range.runs_begin; at < range.runs_end; ++at) {
+      const KeyRun& run = call.schedule.runs[at];
+      const std::int64_t begin = std::max(run.begin, keys.begin), count = std::min(run.end, keys.end) - begin;
+      if (count <= 0) continue;
+      const std::int64_t from = run.slab + begin - run.begin, to = begin - keys.begin;
+      add(slab.dk + from * width_k, count * width_k, sum.dk + to * width_k);
+      add(slab.dv + from * width_v, count * width_v, sum.dv + to * width_v);
+    }
+  }
+  store_keys(call.params, math, sum, keys, head_kv);
 }
 
 // dsink_a = - sum_i e^(sink_a - lse_i) delta_i, rows in order.
@@ -180,45 +264,35 @@ void dsink_of(const BackwardParams& p, std::int64_t head) {
   static_cast<Acc*>(p.dsink)[head] = static_cast<Acc>(sum);
 }
 
-template <class Out>
-void run_delta(const DeltaParams& params, Parallel& parallel, const Move<Out>& move) {
-  const std::int64_t total = params.total_q, tiles = ceil_div(total, kTile);
-  for_each_item(parallel, tiles * params.heads, [&](std::int64_t item, int) {
-    const std::int64_t begin = item % tiles * kTile;
-    delta_of<Out, typename AccOf<Out>::type>(params, move, {begin, std::min(begin + kTile, total)}, item / tiles);
-  });
-}
-
-// Each worker makes its Item when it gets its first.
-template <class Item, class Math>
-void run_axis(const BackwardParams& params, Parallel& parallel, const Math& math, Axis axis, std::int64_t total,
-              std::int64_t heads) {
-  const WorkList list = work_list(params.segments, params.segment_count, axis, total, kTile);
-  std::vector<std::unique_ptr<Item>> worker_item(parallel.workers());
-  for_each_item(parallel, static_cast<std::int64_t>(list.tiles.size()) * heads, [&](std::int64_t item, int worker) {
-    auto& own = worker_item[worker];
-    if (!own) own = std::make_unique<Item>(params, math);
-    own->run(list.tiles[item / heads], list.segments.data(), item % heads);
-  });
-}
-
 template <class Element>
 void run(const BackwardParams& params, Parallel& parallel, Isa isa) {
   using Acc = typename AccOf<Element>::type;
   const Shape& shape = params.shape;
-  if (params.fill_delta != nullptr) delta(delta_params(params), parallel, isa);
   const TileMath<Element> math = tile_math<Element>(isa);
-  if (params.sink != nullptr)
-    for_each_item(parallel, shape.heads, [&](std::int64_t head, int) { dsink_of<Acc>(params, head); });
-  run_axis<QueryItem<Element>>(params, parallel, math, Axis::queries, shape.total_q, shape.heads);
-  run_axis<KeyItem<Element>>(params, parallel, math, Axis::keys, shape.total_k, shape.heads_kv);
+  const BackwardSchedule schedule = backward_schedule(params.segments, params.segment_count, shape.total_q, shape.total_k,
+                                                      shape.heads, shape.heads_kv, kTile);
+  const Workspace<Acc> workspace(shape, schedule.workspace_rows);
+  const Call<Acc> call{params, schedule, workspace};
+  const auto items = static_cast<std::int64_t>(schedule.items.size()),
+             rows = static_cast<std::int64_t>(schedule.idle_rows.size()),
+             keys = static_cast<std::int64_t>(schedule.idle_keys.size());
+  std::vector<std::unique_ptr<Worker<Element>>> workers(parallel.workers());
+  for_each_item(parallel, items + rows + keys, [&](std::int64_t item, int worker) {
+    if (item >= items + rows) return idle_keys<Element>(params, schedule.idle_keys[item - items - rows]);
+    if (item >= items) return idle_rows(params, math, schedule.idle_rows[item - items]);
+    auto& own = workers[worker];
+    if (!own) own = std::make_unique<Worker<Element>>(call, math);
+    own->run(schedule.items[item]);
+  });
+  const std::int64_t sinks = params.sink != nullptr ? shape.heads : 0;
+  const std::int64_t splits = static_cast<std::int64_t>(schedule.splits.size()) * shape.heads_kv;
+  for_each_item(parallel, sinks + splits, [&](std::int64_t item, int) {
+    if (item < sinks) return dsink_of<Acc>(params, item);
+    add_slabs(call, math, schedule.splits[(item - sinks) / shape.heads_kv], (item - sinks) % shape.heads_kv);
+  });
 }
 
 }  // namespace
-
-void delta(const DeltaParams& params, Parallel& parallel, Isa isa) {
-  dispatch(params.dtype, [&](auto element) { run_delta(params, parallel, tile_math<decltype(element)>(isa).element); });
-}
 
 void backward(const BackwardParams& params, Parallel& parallel, Isa isa) {
   dispatch(params.shape.dtype, [&](auto element) { run<decltype(element)>(params, parallel, isa); });

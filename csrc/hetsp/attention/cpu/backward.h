@@ -7,7 +7,6 @@
 
 namespace hetsp::attention::cpu {
 
-void delta(const DeltaParams& params, Parallel& parallel, Isa isa = active_isa());
 void backward(const BackwardParams& params, Parallel& parallel, Isa isa = active_isa());
 
 }  // namespace hetsp::attention::cpu

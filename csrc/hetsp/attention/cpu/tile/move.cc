@@ -1,6 +1,7 @@
 #include "hetsp/attention/cpu/tile/move.h"
 
 #include "hetsp/attention/cpu/tile/convert.h"
+#include "hetsp/attention/cpu/tile/exact_dot.h"
 
 namespace hetsp::attention::cpu::HETSP_ISA {
 
@@ -110,19 +111,25 @@ void store_rows(const Acc<T>* from, std::int64_t rows, std::int64_t dim, Acc<T> 
     for (std::int64_t i = 0; i < dim; i += width) narrow_at(at(from + i) * factor, to, i, dim);
 }
 
-// In one order of terms, so that a row that sees one key, out = v, gets dout . v to the last bit (few_dp in backward.cc).
+// Elements [i, i + 16) of a row of `dim`, 0 past its end.
+template <class T>
+void load_16(const T* row, std::int64_t i, std::int64_t dim, Acc<T>* to) {
+  constexpr std::int64_t width = kWidth<Acc<T>>;
+  for (std::int64_t j = 0; j < 16; j += width) at(to + j) = i + j < dim ? widen_at(row, i + j, dim) : Vec<Acc<T>>{};
+}
+
 template <class T>
 void delta(const T* out, std::int64_t out_stride, const T* dout, std::int64_t dout_stride, std::int64_t rows, std::int64_t dim,
            Acc<T>* result) {
-  constexpr std::int64_t width = kWidth<Acc<T>>;
   for (std::int64_t row = 0; row < rows; ++row, out += out_stride, dout += dout_stride) {
-    double sum = 0;
-    for (std::int64_t i = 0; i < dim; i += width) {
-      const Vec<Acc<T>> a = widen_at(out, i, dim), b = widen_at(dout, i, dim);
-      for (std::int64_t lane = 0; lane < least(width, dim - i); ++lane)
-        if (a[lane] != 0) sum += static_cast<double>(a[lane]) * static_cast<double>(b[lane]);
+    Eight sum = {};
+    for (std::int64_t i = 0; i < dim; i += 16) {
+      alignas(64) Acc<T> a[16], b[16];
+      load_16(out, i, dim, a), load_16(dout, i, dim, b);
+      add_terms(eight(a), eight(b), sum);
+      add_terms(eight(a + 8), eight(b + 8), sum);
     }
-    result[row] = static_cast<Acc<T>>(sum);
+    result[row] = static_cast<Acc<T>>(tree(sum));
   }
 }
 
