@@ -12,9 +12,11 @@ SEARCH = "tests/cpp/packing/search_test.cc"
 SIMPLEX = "tests/cpp/lp/simplex_test.cc"
 CHECKSUM = "tests/cpp/checkpoint/checksum_test.cc"
 TESTED_ELSEWHERE = {
-    "csrc/hetsp/attention/cpu/tile/backward.cc": "tests/cpp/attention/cpu_backward_test.cc",
-    "csrc/hetsp/attention/cpu/tile/forward.cc": "tests/cpp/attention/cpu_forward_test.cc",
+    "csrc/hetsp/attention/cpu/no_tile_bf16/table.cc": "tests/cpp/attention/cpu_isa_test.cc",
     "csrc/hetsp/attention/cpu/tile/tables.cc": "tests/cpp/attention/cpu_isa_test.cc",
+    "csrc/hetsp/attention/cpu/tile_bf16/backward.cc": "tests/cpp/attention/tile_backward_test.cc",
+    "csrc/hetsp/attention/cpu/tile_bf16/forward.cc": "tests/cpp/attention/tile_forward_test.cc",
+    "csrc/hetsp/attention/cpu/tile_bf16/table.cc": "tests/cpp/attention/cpu_isa_test.cc",
     "csrc/hetsp/checkpoint/no_xxh3/xxh3.cc": CHECKSUM,
     "csrc/hetsp/checkpoint/xxh3/xxh3.cc": CHECKSUM,
     "csrc/hetsp/checkpoint/xxh3/xxh3_isa.cc": CHECKSUM,
@@ -47,8 +49,11 @@ TESTED_ELSEWHERE = {
     "csrc/hetsp/staging/stream_lines.cc": "tests/cpp/staging/stream_copy_test.cc",
     "csrc/hetsp/simulator/task_graph.cc": "tests/cpp/simulator/event_loop_test.cc",
 }
-# Sources that implement part of another header: one strategy each.
-DECLARED_ELSEWHERE = {"csrc/hetsp/planner/auto.cc": "csrc/hetsp/planner/strategies.h"}
+# Sources that implement part of another header: one strategy each; and a stub in its own folder.
+DECLARED_ELSEWHERE = {
+    "csrc/hetsp/attention/cpu/no_tile_bf16/table.cc": "csrc/hetsp/attention/cpu/tile_bf16/table.h",
+    "csrc/hetsp/planner/auto.cc": "csrc/hetsp/planner/strategies.h",
+}
 DRAWERS = ("util", "utils", "common", "helper", "helpers", "misc")
 BACKENDS = ("cpu", "cuda", "no_cuda", "xxh3", "no_xxh3", "io_uring", "no_io_uring")
 

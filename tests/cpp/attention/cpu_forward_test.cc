@@ -16,12 +16,27 @@ double tolerance(DType type) {
   return type == DType::float64 ? 1e-14 : type == DType::float32 ? 1e-6 : type == DType::bfloat16 ? 4e-3 : 5e-4;
 }
 
+// The products of bfloat16 pairs round the weights too: a partial result is then no better than one rounded once.
+DType type_of_errors(const Problem& p, Isa isa) {
+  const bool pairs = p.shape.dtype == DType::bfloat16 && isa == Isa::avx512_bf16;
+  return p.partial && !pairs ? acc_of(p.shape.dtype) : p.shape.dtype;
+}
+
 Result run(const Problem& p, int workers, Isa isa = cpu::best_isa()) {
   const DType acc = acc_of(p.shape.dtype), out = p.partial ? acc : p.shape.dtype;
   Result r = make_result(p, out, out, acc);
   ThreadPool pool(workers);
   cpu::forward(forward_params(p, r), pool, isa);
   return r;
+}
+
+template <class Body>
+void for_each_isa_and_type(const Body& body) {
+  for (const Isa isa : cpu::supported_isas())
+    for (const DType type : {DType::float32, DType::bfloat16}) {
+      check::context() = std::string(cpu::name(isa)) + (type == DType::float32 ? " float32" : " bfloat16");
+      body(isa, type);
+    }
 }
 
 }  // namespace
@@ -33,7 +48,7 @@ TEST(agrees_with_the_definition_on_every_isa) {
       check::context() = std::string(cpu::name(isa)) + " seed " + std::to_string(seed);
       const Problem p = random_problem(seed, type);
       const Result expected = reference(p), r = run(p, 1, isa);
-      CHECK_NEAR(relative_error(r.out, expected.out), 0, tolerance(p.partial ? acc_of(type) : type));
+      CHECK_NEAR(relative_error(r.out, expected.out), 0, tolerance(type_of_errors(p, isa)));
       CHECK_NEAR(relative_error(r.lse, expected.lse), 0, tolerance(acc_of(type)));
     }
 }
@@ -41,7 +56,7 @@ TEST(agrees_with_the_definition_on_every_isa) {
 TEST(worker_counts_agree_bitwise) {
   for (unsigned seed = 200; seed < 220; ++seed) {
     check::context() = "seed " + std::to_string(seed);
-    const Problem p = random_problem(seed, DType::float32);
+    const Problem p = random_problem(seed, seed % 2 == 0 ? DType::float32 : DType::bfloat16);
     const Result one = run(p, 1), three = run(p, 3);
     CHECK(one.out.buffer().same_bits(three.out.buffer()));
     CHECK(one.lse.same_bits(three.lse));
@@ -50,30 +65,32 @@ TEST(worker_counts_agree_bitwise) {
 
 // Two sequences of 70 and 130 tokens; the second alone must have the bits that it has in the batch.
 TEST(a_sequence_alone_equals_itself_in_a_batch) {
-  std::mt19937 random(3);
-  const Shape shape{200, 200, 2, 1, 24, 24, DType::float32};
-  Problem batch = make_problem(shape, {0.2, 0.0}, {{0, 70, 0, 70, 0, 0, -1, 0}, {70, 200, 70, 200, 0, 0, -1, 0}}, random);
-  Shape alone_shape = shape;
-  alone_shape.total_q = alone_shape.total_k = 130;
-  Problem alone = make_problem(alone_shape, {0.2, 0.0}, {{0, 130, 0, 130, 0, 0, -1, 0}}, random);
-  for (Problem* p : {&batch, &alone}) p->with_seed = p->with_sink = false, p->partial = true;
-  for (std::int64_t token = 0; token < 130; ++token)
-    for (std::int64_t i = 0; i < 24; ++i) {
-      for (std::int64_t head = 0; head < 2; ++head) alone.q.set(token, head, i, batch.q.get(70 + token, head, i));
-      alone.k.set(token, 0, i, batch.k.get(70 + token, 0, i)), alone.v.set(token, 0, i, batch.v.get(70 + token, 0, i));
-    }
-  const Result in_batch = run(batch, 2), by_itself = run(alone, 1);
-  for (std::int64_t token = 0; token < 130; ++token)
-    for (std::int64_t head = 0; head < 2; ++head)
-      for (std::int64_t i = 0; i < 24; ++i) CHECK_EQ(by_itself.out.get(token, head, i), in_batch.out.get(70 + token, head, i));
+  for_each_isa_and_type([](Isa isa, DType type) {
+    std::mt19937 random(3);
+    const Shape shape{200, 200, 2, 1, 24, 24, type};
+    Problem batch = make_problem(shape, {0.2, 0.0}, {{0, 70, 0, 70, 0, 0, -1, 0}, {70, 200, 70, 200, 0, 0, -1, 0}}, random);
+    Shape alone_shape = shape;
+    alone_shape.total_q = alone_shape.total_k = 130;
+    Problem alone = make_problem(alone_shape, {0.2, 0.0}, {{0, 130, 0, 130, 0, 0, -1, 0}}, random);
+    for (Problem* p : {&batch, &alone}) p->with_seed = p->with_sink = false, p->partial = true;
+    for (std::int64_t token = 0; token < 130; ++token)
+      for (std::int64_t i = 0; i < 24; ++i) {
+        for (std::int64_t head = 0; head < 2; ++head) alone.q.set(token, head, i, batch.q.get(70 + token, head, i));
+        alone.k.set(token, 0, i, batch.k.get(70 + token, 0, i)), alone.v.set(token, 0, i, batch.v.get(70 + token, 0, i));
+      }
+    const Result in_batch = run(batch, 2, isa), by_itself = run(alone, 1, isa);
+    for (std::int64_t token = 0; token < 130; ++token)
+      for (std::int64_t head = 0; head < 2; ++head)
+        for (std::int64_t i = 0; i < 24; ++i)
+          CHECK_EQ(by_itself.out.get(token, head, i), in_batch.out.get(70 + token, head, i));
+  });
 }
 
 // NaN in the gap between two documents, in a future key of the same document, and in a row that nobody reads.
 TEST(what_a_row_does_not_see_cannot_reach_it) {
-  for (const Isa isa : cpu::supported_isas()) {
-    check::context() = cpu::name(isa);
+  for_each_isa_and_type([](Isa isa, DType type) {
     std::mt19937 random(4);
-    Problem p = make_problem({60, 62, 1, 1, 8, 8, DType::float32}, {0.5, 0.0},
+    Problem p = make_problem({60, 62, 1, 1, 8, 8, type}, {0.5, 0.0},
                              {{0, 30, 0, 30, 0, 0, -1, 0}, {31, 60, 32, 61, 0, 0, -1, 0}}, random);
     p.with_seed = p.with_sink = false;
     for (std::int64_t i = 0; i < 8; ++i) {
@@ -88,7 +105,7 @@ TEST(what_a_row_does_not_see_cannot_reach_it) {
     }
     CHECK_EQ(r.out.get(30, 0, 0), 0.0);
     CHECK_EQ(r.lse.get(30), -kInf);
-  }
+  });
 }
 
 // Scores far below -1e5 and a first tile that is hidden: a finite stand-in for -inf would win over them.

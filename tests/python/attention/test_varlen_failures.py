@@ -336,8 +336,9 @@ def test_rows_past_the_last_sequence_are_empty() -> None:
 
 @pytest.mark.parametrize("ring", [2, 3, 5])
 @pytest.mark.parametrize("length", [7, 31, 61])
-def test_partial_results_per_hop_equal_one_call(ring: int, length: int) -> None:
-    # bfloat16, keys in `ring` pieces seeded one from the other in float32: one rounding, as in a single call.
+def test_partial_results_per_hop_equal_one_call(ring: int, length: int, level: str) -> None:
+    # bfloat16, keys in `ring` pieces seeded one from the other in float32: one rounding, as in a single call. Dot products of
+    # bfloat16 pairs also round each weight, relative to its hop's largest: less than that of the result.
     case = make([length], [length], dtype=torch.bfloat16)
     cuts = [length * i // ring for i in range(ring + 1)]
     forward = torch.ops.hetsp.varlen_attention_forward
@@ -347,7 +348,8 @@ def test_partial_results_per_hop_equal_one_call(ring: int, length: int) -> None:
         segment = torch.tensor([[0, length, begin, end, 0, begin, -1, 0]])
         seed = forward(q, k, v, segment, 0.25, 0.0, None, *seed, True)
     whole = forward(q, k, v, torch.tensor([[0, length, 0, length, 0, 0, -1, 0]]), 0.25, 0.0, None, None, None, True)
-    assert norm_error(seed[0], whole[0]) < 2e-7
+    rounding = norm_error(whole[0].bfloat16(), whole[0]) if level == "avx512_bf16" else 0.0
+    assert norm_error(seed[0], whole[0]) < 2e-7 + rounding
     assert norm_error(seed[1], whole[1]) < 2e-7
 
 

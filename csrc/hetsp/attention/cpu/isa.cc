@@ -1,5 +1,7 @@
 #include "hetsp/attention/cpu/isa.h"
 
+#include <type_traits>
+
 #include "hetsp/base/error.h"
 
 namespace hetsp::attention::cpu {
@@ -13,6 +15,9 @@ HETSP_DECLARE(portable)
 HETSP_DECLARE(avx2)
 HETSP_DECLARE(avx512)
 #undef HETSP_DECLARE
+namespace avx512_bf16 {
+TileMath<BFloat16> pair_math();
+}
 
 template <class Element>
 TileMath<Element> tile_math(Isa isa) {
@@ -21,8 +26,10 @@ TileMath<Element> tile_math(Isa isa) {
       return portable::wide_math<Element>();
     case Isa::avx2:
       return avx2::wide_math<Element>();
-    case Isa::avx512:
     case Isa::avx512_bf16:
+      if constexpr (std::is_same_v<Element, BFloat16>) return avx512_bf16::pair_math();
+      return avx512::wide_math<Element>();
+    case Isa::avx512:
       return avx512::wide_math<Element>();
   }
   throw BrokenInvariant("unknown instruction set");
