@@ -41,7 +41,7 @@ HEADS = {"8/8": (8, 8), "8/2": (8, 2)}
 DIMS = (64, 128)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 PASSES = ("forward", "forward+backward")
-LONG = 0.5  # seconds a call: such cases get three rounds, which a CPU clock makes enough
+LONG = 3e10  # FLOP of a call, about half a second for SDPA: such cases get three rounds
 MATRIX = "torch.mm"
 
 # Times faster than the SDPA loop, by dtype and pass, on a, b, c, d at head_dim 64; at 128 a tenth less will do.
@@ -100,9 +100,7 @@ def measure(case: Case, rounds: int, divide: int) -> dict[str, Any]:
     flop, product = matrix_product(setting.dtype)
     calls = {**contenders(setting, gqa), MATRIX: product}
     clock = time.thread_time if case.threads == 1 else time.perf_counter  # other load on the machine is not a thread's own time
-    begin = clock()
-    calls["SDPA loop"]()
-    rounds = min(rounds, 3) if clock() - begin > LONG else rounds
+    rounds = min(rounds, 3) if setting.flops > LONG else rounds
     both = compare(case.title, calls, rounds=rounds, clock=clock, work={"FLOP": setting.flops})
     products = both.seconds.pop(MATRIX)
     shares = {

@@ -24,7 +24,7 @@ def cpu_capability() -> str:
 
 
 def set_cpu_capability(name: str | None) -> None:
-    """Runs attention, copies and checksums with the instruction set `name`, or with the best again (None).
+    """Runs attention, streamed copies and XXH3 checksums with the instruction set `name`, or with the best again (None).
 
     For the whole process, from the next kernel on; a call that other threads have under way ends as it began. Results of two
     sets may differ in their last bits. Raises InvalidArgument, and changes nothing, for a name that this machine lacks.

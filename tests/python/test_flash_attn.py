@@ -12,7 +12,9 @@ import hetsp_ext as hetsp
 from hetsp_ext.errors import InvalidArgument
 from hetsp_ext.integrations import flash_attn as v2
 from hetsp_ext.integrations import flash_attn_interface as v3
+from tests.architecture.tree import read
 from tests.python.attention.reference import Case, norm_error
+from tools.readme_block import fenced_blocks
 
 CU = torch.tensor([0, 3, 3, 8], dtype=torch.int32)
 
@@ -176,6 +178,14 @@ def test_compiles_as_one_graph() -> None:
     ones = [torch.ones_like(x) for x in eager]
     for x, y in zip(torch.autograd.grad(eager, inputs, ones), torch.autograd.grad(graph, inputs, ones), strict=True):
         assert torch.equal(x, y)
+
+
+def test_the_python_of_the_page_runs() -> None:
+    session: dict = {}
+    for tag, block in fenced_blocks(read("docs/integrations.md")):
+        if tag == "python":
+            exec(compile(block, "docs/integrations.md", "exec"), session)
+    assert session["lse"].shape == (8, 200)
 
 
 def test_installed_under_the_original_names_until_taken_back() -> None:

@@ -61,10 +61,10 @@ class Case:
         return torch.cat(outs), torch.cat(lses, 1)
 
 
-def dense(case: Case, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """One sequence: q (m, H, d), k (n, H_kv, d), v (n, H_kv, dv) -> out (m, H, dv), lse (H, m)."""
+def scored(case: Case, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    """One sequence: scores (H, m, n), hidden ones included, and which are visible (m, n)."""
     (m, heads, d), n = q.shape, k.shape[0]
-    k, v = (x.repeat_interleave(heads // k.shape[1], dim=1) for x in (k, v))
+    k = k.repeat_interleave(heads // k.shape[1], dim=1)
     scores = torch.einsum("ihd,jhd->hij", q, k) * (d**-0.5 if case.scale is None else case.scale)
     if case.softcap > 0:
         scores = case.softcap * torch.tanh(scores / case.softcap)
@@ -75,6 +75,14 @@ def dense(case: Case, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         visible &= distance >= -left
     if right >= 0:
         visible &= distance <= right
+    return scores, visible
+
+
+def dense(case: Case, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """One sequence: q (m, H, d), k (n, H_kv, d), v (n, H_kv, dv) -> out (m, H, dv), lse (H, m)."""
+    (m, heads, _), n = q.shape, k.shape[0]
+    v = v.repeat_interleave(heads // v.shape[1], dim=1)
+    scores, visible = scored(case, q, k)
     scores = scores.masked_fill(~visible, -torch.inf)
     if case.sink is not None:
         scores = torch.cat([scores, case.sink.to(scores.dtype)[:, None, None].expand(heads, m, 1)], -1)
@@ -85,6 +93,19 @@ def dense(case: Case, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     lse = torch.logsumexp(scores, -1).masked_fill(keyless[None], -torch.inf)
     weights = torch.softmax(scores, -1)[..., :n].masked_fill(~visible, 0.0)
     return torch.einsum("hij,jhd->ihd", weights, v), lse
+
+
+def dense_backward(case: Case, rows: slice, keys: slice, lse: Tensor, delta: Tensor, grad_out: Tensor) -> list[Tensor]:
+    """One sequence: dq, dk, dv by the formula in docs/attention.md from a given lse and D, both (H, rows)."""
+    q, k, v = (x.detach()[at].requires_grad_() for x, at in zip((case.q, case.k, case.v), (rows, keys, keys), strict=True))
+    scores, visible = scored(case, q, k)
+    wide = v.repeat_interleave(q.shape[1] // v.shape[1], dim=1)
+    with torch.no_grad():
+        norms = lse[:, rows, None]
+        p = torch.exp(scores - norms.masked_fill(norms == -torch.inf, 0.0)).masked_fill(~visible | (norms == -torch.inf), 0.0)
+        ds = p * (torch.einsum("ihd,jhd->hij", grad_out[rows], wide) - delta[:, rows, None])
+    parts = (ds * scores).sum() + torch.einsum("hij,jhd,ihd->", p, wide, grad_out[rows])
+    return list(torch.autograd.grad(parts, (q, k, v)))
 
 
 LENGTHS = [0, 1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 257]
