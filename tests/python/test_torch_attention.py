@@ -22,6 +22,21 @@ CU = torch.tensor([0, *LENGTHS]).cumsum(0).int()
 WINDOWS = [(-1, -1), (-1, 0), (4, 0), (-1, 4), (0, 0), (1, 0), (0, 1), (0, -1), (4, 4), (8, 2), (1025, 1025)]
 
 
+def has_kernel(name: str, key: str) -> bool:
+    return torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{name}", key)
+
+
+@pytest.mark.skipif(torch.version.cuda is not None, reason="torch's own CUDA kernels stand where the test looks")
+@pytest.mark.parametrize("offered", [[0, 0, 0], [1, 0, 0], [0, 1, 1], [1, 1, 1]], ids=str)
+def test_cuda_is_registered_where_kernels_and_torch_have_it(offered: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.ops.hetsp, "cuda_info", lambda: offered)
+    names = [name for name in torch_attention.KERNELS if hasattr(torch.ops.aten, name)]
+    with torch_attention.activated():
+        assert all(has_kernel(name, "CPU") for name in names)
+        assert all(has_kernel(name, "CUDA") == (offered[0] == offered[1] == 1) for name in names)
+    assert not any(has_kernel(name, key) for name in names for key in ("CPU", "CUDA"))
+
+
 @pytest.fixture
 def active() -> Iterator[None]:
     with torch_attention.activated():
@@ -224,6 +239,24 @@ def test_opcheck(dtype: torch.dtype) -> None:
     needs_out_variant()
     args = (torch.empty_like(q), q, k, v, CU, CU, LONGEST, LONGEST)
     torch.library.opcheck(ops._varlen_attn_out, args, test_utils=["test_schema", "test_faketensor"])
+
+
+@pytest.mark.usefixtures("active")
+@pytest.mark.parametrize("layout", ["heads, rows", "slices of one projection"])
+def test_opcheck_of_other_strides(layout: str) -> None:
+    """torch's fakes promise results with the strides of empty_like(query): those of a dense query in any order."""
+    q, k, v = (x.detach() for x in qkv(heads=4, heads_kv=4))
+    if layout == "heads, rows":
+        q, k, v = (x.transpose(0, 1).contiguous().transpose(0, 1) for x in (q, k, v))
+    else:
+        q, k, v = torch.cat([q, k, v], 2).split(32, 2)
+    ops = torch.ops.torch_attn
+    torch.library.opcheck(ops._varlen_attn, (*(x.requires_grad_() for x in (q, k, v)), CU, CU, LONGEST, LONGEST, True))
+    q, k, v = (x.detach() for x in (q, k, v))
+    out, lse, state = ops._varlen_attn(q, k, v, CU, CU, LONGEST, LONGEST)
+    assert out.stride() == torch.empty_like(q).stride()
+    args = (torch.randn_like(out), q, k, v, out, lse, CU, CU, LONGEST, LONGEST, False, state)
+    torch.library.opcheck(ops._varlen_attn_backward, args, test_utils=["test_schema", "test_faketensor"])
 
 
 @pytest.mark.usefixtures("active")

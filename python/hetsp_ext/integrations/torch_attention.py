@@ -126,6 +126,7 @@ def forward(
     """aten::_flash_attention_forward: out, lse, and three tensors that only dropout would fill."""
     refuse(dropout_p, return_debug_mask, options)
     out, lse = attend(query, key, value, cum_seq_q, cum_seq_k, max_q, max_k, is_causal, options)
+    out = with_strides_of(query, out)
     seed = torch.zeros(2, dtype=torch.uint64, device=query.device)
     return out, lse, seed, torch.zeros((), dtype=torch.uint64, device=query.device), query.new_empty(0)
 
@@ -188,7 +189,7 @@ def backward(
     grads = call(
         ops.varlen_attention_backward, rows[0], None, *rows[1:], logsumexp, segments, scale(query, options), 0.0, None, False
     )
-    dq, dk, dv = (grad.view(x.shape) for grad, x in zip(grads, (query, key, value), strict=False))
+    dq, dk, dv = (with_strides_of(x, grad.view(x.shape)) for grad, x in zip(grads, (query, key, value), strict=False))
     return dq, dk, dv
 
 
@@ -231,6 +232,14 @@ def attend(
         out = out.view(*query.shape[:3], value.shape[-1])
         lse = lse.unflatten(1, query.shape[:2]).transpose(0, 1).contiguous()
     return out, lse
+
+
+def with_strides_of(like: Tensor, result: Tensor) -> Tensor:
+    """`result` laid out as empty_like(like), which torch's fakes promise; a copy where `like` is dense in another order."""
+    if like.is_contiguous() or like.shape != result.shape:
+        return result
+    promised = torch.empty_like(like)
+    return result if promised.stride() == result.stride() else promised.copy_(result)
 
 
 def rows_of(x: Tensor) -> Tensor:
