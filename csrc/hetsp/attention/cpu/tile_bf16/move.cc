@@ -19,9 +19,13 @@ Mask first(std::int64_t count) {
 
 // Numbers [0, min(count, 32)) at `from`, zeros behind them; nothing behind them is read. count <= 0: zeros.
 inline __m512i load_32(const BFloat16* from, std::int64_t count) {
+  if (count >= 32) [[likely]]
+    return _mm512_loadu_si512(from);
   return count <= 0 ? _mm512_setzero_si512() : _mm512_maskz_loadu_epi16(first<__mmask32>(count), from);
 }
 inline __m512i load_32(const float* from, std::int64_t count) {
+  if (count >= 32) [[likely]]
+    return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(_mm512_loadu_ps(from + 16), _mm512_loadu_ps(from)));
   if (count <= 0) return _mm512_setzero_si512();
   const __m512 low = _mm512_maskz_loadu_ps(first<__mmask16>(count), from);
   const __m512 high = count <= 16 ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(first<__mmask16>(count - 16), from + 16);
@@ -43,9 +47,13 @@ inline __m256i narrow(__m512 numbers) {
 
 // The first min(count, 16) numbers to a tensor.
 inline void store_16(__m512 numbers, BFloat16* to, std::int64_t count) {
+  if (count >= 16) [[likely]]
+    return _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), narrow(numbers));
   _mm256_mask_storeu_epi16(to, first<__mmask16>(count), narrow(numbers));
 }
 inline void store_16(__m512 numbers, float* to, std::int64_t count) {
+  if (count >= 16) [[likely]]
+    return _mm512_storeu_ps(to, numbers);
   _mm512_mask_storeu_ps(to, first<__mmask16>(count), numbers);
 }
 
@@ -90,8 +98,14 @@ void pack_rows(const T* from, std::int64_t stride, std::int64_t rows, std::int64
   auto* tile = static_cast<BFloat16*>(to);
   const std::int64_t dim_pad = pad(dim);
   for (std::int64_t row = 0; row < rows; ++row, from += stride, tile += dim_pad)
-    for (std::int64_t i = 0; i < dim_pad; i += 2 * kWords)
-      _mm512_mask_storeu_epi16(tile + i, first<__mmask32>(dim_pad - i), load_32(from + i, dim - i));
+    for (std::int64_t i = 0; i < dim_pad; i += 2 * kWords) {
+      const __m512i numbers = load_32(from + i, dim - i);
+      if (i + 2 * kWords <= dim_pad) {
+        _mm512_storeu_si512(tile + i, numbers);
+      } else {
+        _mm256_store_si256(reinterpret_cast<__m256i*>(tile + i), _mm512_castsi512_si256(numbers));
+      }
+    }
 }
 
 template <class T>
