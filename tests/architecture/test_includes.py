@@ -19,9 +19,9 @@ ROOMS = {
     # The coverage proof of a schedule runs on the very segments that the kernels take, so that type alone is shared.
     "sequence_parallel": ("base", "planner", "attention/segment.h"),
     # Memory on the way to a disk or a device, and copies into it: for checkpoints, and for offload later.
-    "staging": ("base",),
-    # Writes and reads byte spans: it knows no tensors, models or plans.
-    "checkpoint": ("base", "staging"),
+    "staging": ("base", "device"),
+    # Writes and reads byte spans: it knows no tensors, models or plans. Of devices it knows that they fail.
+    "checkpoint": ("base", "device/device.h", "staging"),
 }
 # Headers of the system and of optional libraries that one room alone may include: file access has one door.
 ROOM_HEADERS = {
@@ -35,7 +35,10 @@ ROOM_HEADERS = {
 EDGES = {
     "torch_ops": (("base", "device", "attention"), ("torch/csrc/stable/", "torch/headeronly/")),
     "bindings": (
-        ("base", "checkpoint", "lp", "planner", "sequence_parallel", "simulator", "attention/segment.h"),
+        (
+            *("base", "checkpoint", "device/device.h", "lp", "planner", "sequence_parallel", "simulator"),
+            "attention/segment.h",
+        ),
         ("nanobind/",),
     ),
 }

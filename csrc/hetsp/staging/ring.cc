@@ -79,6 +79,12 @@ std::optional<Ring::Acquired> Ring::acquire(const std::function<bool()>& stopped
   return Acquired{take(), std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count()};
 }
 
+std::optional<int> Ring::try_acquire() {
+  const std::lock_guard lock(mutex_);
+  if (count_ == 0) return std::nullopt;
+  return take();
+}
+
 void Ring::release(int slot) {
   require(0 <= slot && slot < slots_, "Ring: slot ", slot, " released, there are ", slots_);
   {

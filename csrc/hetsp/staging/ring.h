@@ -37,6 +37,7 @@ class Ring {
   // A free slot, the one free for longest first; waits while there is none. Nothing where `stopped` says true, which is asked
   // before each wait and whenever wake() is called.
   [[nodiscard]] std::optional<Acquired> acquire(const std::function<bool()>& stopped);
+  [[nodiscard]] std::optional<int> try_acquire();  // the same without waiting
   void release(int slot);
   void wake();  // lets those who wait in acquire ask `stopped` again
 

@@ -81,6 +81,15 @@ TEST(a_stopped_wait_ends_without_a_slot) {
   CHECK(ring.acquire(kNever).has_value());
 }
 
+TEST(what_is_tried_does_not_wait) {
+  Ring ring(2 * 4096, 4096);
+  CHECK_EQ(ring.try_acquire().value_or(-1), 0);
+  CHECK_EQ(ring.acquire(kNever)->slot, 1);
+  CHECK(!ring.try_acquire().has_value());
+  ring.release(1);
+  CHECK_EQ(ring.try_acquire().value_or(-1), 1);
+}
+
 TEST(a_slot_has_one_holder_at_a_time) {
   Ring ring(4 * 4096, 4096);
   std::vector<std::atomic<int>> holders(4);
