@@ -12,6 +12,7 @@
 #include "hetsp/base/error.h"
 #include "hetsp/checkpoint/engine.h"
 #include "hetsp/checkpoint/io_probe.h"
+#include "hetsp/device/device.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -56,6 +57,25 @@ std::vector<Span> spans_of(const std::vector<std::uintptr_t>& addresses, const s
     spans[i] = {data, sizes[i], groups.empty() ? 0 : groups[i]};
   }
   return spans;
+}
+
+// devices: the number of each span's, kHost for the host's memory; eager: indices of spans.
+void place_on_devices(std::vector<Span>& spans, const std::vector<int>& devices, const std::vector<std::int64_t>& eager) {
+  require(devices.empty() || devices.size() == spans.size(), "checkpoint: ", devices.size(), " devices for ", spans.size(),
+          " spans; must be as many or none");
+  for (std::size_t i = 0; i < devices.size(); ++i) spans[i].device = devices[i];
+  for (const std::int64_t i : eager) {
+    require(i >= 0 && i < static_cast<std::int64_t>(spans.size()), "checkpoint: eager span ", i, ", there are ", spans.size());
+    spans[static_cast<std::size_t>(i)].eager = true;
+  }
+}
+
+// A stream of torch: Stream.cuda_stream.
+std::map<int, void*> streams_of(const std::map<int, std::uintptr_t>& producers) {
+  std::map<int, void*> streams;
+  for (const auto& [device, stream] : producers)
+    streams[device] = reinterpret_cast<void*>(stream);  // NOLINT(performance-no-int-to-ptr)
+  return streams;
 }
 
 // Waits without the interpreter's lock, and looks in now and then whether Ctrl-C was pressed.
@@ -120,13 +140,16 @@ void register_engine(nb::module_& m) {
       .def(
           "begin",
           [](PythonEngine& e, const std::string& path, const nb::bytes& header, const std::vector<std::uintptr_t>& addresses,
-             const std::vector<std::int64_t>& sizes, const std::vector<std::int64_t>& groups) {
+             const std::vector<std::int64_t>& sizes, const std::vector<std::int64_t>& groups, const std::vector<int>& devices,
+             const std::vector<std::int64_t>& eager, const std::map<int, std::uintptr_t>& producers) {
             std::vector<Span> spans = spans_of(addresses, sizes, groups);
+            place_on_devices(spans, devices, eager);
             std::string text(header.c_str(), header.size());
             const nb::gil_scoped_release release;
-            return e.begin(path, std::move(text), std::move(spans));
+            return e.begin(path, std::move(text), std::move(spans), streams_of(producers));
           },
-          nb::keep_alive<0, 1>(), "path"_a, "header"_a, "addresses"_a, "sizes"_a, "groups"_a)
+          nb::keep_alive<0, 1>(), "path"_a, "header"_a, "addresses"_a, "sizes"_a, "groups"_a, "devices"_a = std::vector<int>{},
+          "eager"_a = std::vector<std::int64_t>{}, "producers"_a = std::map<int, std::uintptr_t>{})
       .def_static(
           "probe",
           [](const std::string& directory, const std::string& io) {
@@ -156,6 +179,7 @@ void register_engine(nb::module_& m) {
 void register_checkpoint(nb::module_& m) {
   register_capture(m);
   register_engine(m);
+  m.def("cuda_absent_why", &device::cuda_absent_why);
   m.def(
       "probe_digests",
       [](const std::vector<std::uintptr_t>& addresses, const std::vector<std::int64_t>& sizes) {

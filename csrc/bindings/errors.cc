@@ -23,7 +23,7 @@ void raise(const checkpoint::IoError& error) {
   const nb::object type = nb::module_::import_("hetsp_ext.errors").attr("CheckpointWriteError");
   const nb::object exception = type(error.what());
   exception.attr("errno") = error.code();
-  exception.attr("strerror") = error.operation() + ": " + checkpoint::describe_errno(error.code());
+  exception.attr("strerror") = error.operation() + ": " + error.reason();
   exception.attr("filename") = error.path();
   PyErr_SetObject(type.ptr(), exception.ptr());
 }

@@ -17,6 +17,7 @@ TESTED_ELSEWHERE = {
     "csrc/hetsp/attention/cpu/tile_bf16/backward.cc": "tests/cpp/attention/tile_backward_test.cc",
     "csrc/hetsp/attention/cpu/tile_bf16/forward.cc": "tests/cpp/attention/tile_forward_test.cc",
     "csrc/hetsp/attention/cpu/tile_bf16/table.cc": "tests/cpp/attention/cpu_isa_test.cc",
+    "csrc/hetsp/checkpoint/copying.cc": "tests/cpp/checkpoint/capture_test.cc",
     "csrc/hetsp/checkpoint/no_xxh3/xxh3.cc": CHECKSUM,
     "csrc/hetsp/checkpoint/xxh3/xxh3.cc": CHECKSUM,
     "csrc/hetsp/checkpoint/xxh3/xxh3_isa.cc": CHECKSUM,

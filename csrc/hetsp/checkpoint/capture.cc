@@ -10,14 +10,15 @@
 
 #include "hetsp/base/ceil_div.h"
 #include "hetsp/base/error.h"
-#include "hetsp/staging/stream_copy.h"
+#include "hetsp/checkpoint/copying.h"
+#include "hetsp/device/device.h"
 
 namespace hetsp::checkpoint {
 
 namespace {
 
-// Copied and hashed at a time: the second reading must find it in the cache. 64 to 256 KiB give the same rate.
-constexpr std::int64_t kBlock = std::int64_t{128} << 10;
+// Taken by publish() for so many bytes at the least where nobody waits for them.
+constexpr std::int64_t kPublished = std::int64_t{128} << 10;
 
 double seconds_between(std::chrono::steady_clock::time_point a, std::chrono::steady_clock::time_point b) {
   return std::chrono::duration<double>(b - a).count();
@@ -29,10 +30,17 @@ Capture::Request checked(Capture::Request request) {
   for (std::size_t i = 0; i < request.spans.size(); ++i) {
     const Span& span = request.spans[i];
     require(span.bytes >= 0, "capture of ", request.path, ": span ", i, " has ", span.bytes, " bytes");
+    require(span.device >= kHost, "capture of ", request.path, ": span ", i, " lies on device ", span.device);
+    require(!span.eager || span.device != kHost, "capture of ", request.path, ": span ", i,
+            " is eager and of the host; copy it before");
     require(span.data != nullptr || span.bytes == 0, "capture of ", request.path, ": span ", i, " of ", span.bytes,
             " bytes has no address");
   }
   return request;
+}
+
+IoError device_error(const std::string& path, const device::DeviceError& error) {
+  return {"device copy", path, EIO, error.what()};
 }
 
 std::int64_t length_of(const Capture::Request& request) {
@@ -50,63 +58,12 @@ std::vector<std::int64_t> sizes_of(const std::vector<Span>& spans) {
 
 }  // namespace
 
-// Where the copy stands: it walks header and spans in file order and hashes what it passes, extent by extent.
-class Capture::Cursor {
- public:
-  explicit Cursor(Capture& capture) : capture_(capture), hasher_(capture.request_.checksum) { settle(); }
-
-  [[nodiscard]] std::int64_t span() const { return part_ - 1; }  // -1: the header
-  [[nodiscard]] std::int64_t passed() const { return in_part_; }
-  [[nodiscard]] std::int64_t offset() const { return offset_; }
-
-  // Copies the next bytes, at most `room`, as far as span, extent and block go.
-  std::int64_t step(char* to, std::int64_t room) {
-    const std::int64_t bytes = std::min({room, kBlock, part_bytes() - in_part_, hash_end() - offset_});
-    const char* from = part_data() + in_part_;
-    staging::stream_copy(to, from, static_cast<std::size_t>(bytes));
-    hasher_.update(from, static_cast<std::size_t>(bytes));
-    in_part_ += bytes, offset_ += bytes;
-    if (offset_ == hash_end()) close_hash();
-    return bytes;
-  }
-
-  // Moves on from what is done and from spans without bytes.
-  void settle() {
-    while (part_ <= static_cast<std::int64_t>(capture_.request_.spans.size()) && in_part_ == part_bytes())
-      ++part_, in_part_ = 0;
-  }
-
- private:
-  [[nodiscard]] const Span& at() const { return capture_.request_.spans[static_cast<std::size_t>(part_ - 1)]; }
-  [[nodiscard]] std::int64_t part_bytes() const {
-    return part_ == 0 ? static_cast<std::int64_t>(capture_.request_.header.size()) : at().bytes;
-  }
-  [[nodiscard]] const char* part_data() const {
-    return part_ == 0 ? capture_.request_.header.data() : static_cast<const char*>(at().data);
-  }
-  [[nodiscard]] std::int64_t hash_end() const {
-    return extent_ < 0 ? static_cast<std::int64_t>(capture_.request_.header.size())
-                       : capture_.extents_[static_cast<std::size_t>(extent_)].end;
-  }
-  void close_hash() {
-    std::string& hash = extent_ < 0 ? capture_.header_hash_ : capture_.extents_[static_cast<std::size_t>(extent_)].hash;
-    hash = hasher_.hex();
-    hasher_.reset();
-    ++extent_;
-  }
-
-  Capture& capture_;
-  Hasher hasher_;
-  std::int64_t part_ = 0, in_part_ = 0;  // part 0 is the header, part s + 1 span s
-  std::int64_t extent_ = -1;             // -1: the header's hash
-  std::int64_t offset_ = 0;              // in the file
-};
-
-Capture::Capture(FileSystem& fs, Request request)
+Capture::Capture(FileSystem& fs, Request request, staging::Devices* devices)
     : owner_(::getpid()),
       request_(checked(std::move(request))),
       total_(length_of(request_)),
       extents_(extents_of(static_cast<std::int64_t>(request_.header.size()), sizes_of(request_.spans))),
+      devices_(devices),
       file_(fs, request_.path, total_, request_.best),
       begin_(Clock::now()) {
   auto offset = static_cast<std::int64_t>(request_.header.size());
@@ -118,6 +75,36 @@ Capture::Capture(FileSystem& fs, Request request)
   for (const auto& [group, end] : group_end_) marks_.push_back(end);
   std::sort(marks_.begin(), marks_.end());
   probes_ = Probes(request_.spans, request_.number);
+  try {
+    open_devices();
+  } catch (const device::DeviceError& error) {
+    fail(device_error(request_.path, error));
+  }
+}
+
+// Notes where each device's producer stands. From here on an eager span is the copy that is being made of it.
+void Capture::open_devices() {
+  std::map<int, std::vector<staging::DevicePiece>> eager;
+  for (std::size_t s = 0; s < request_.spans.size(); ++s) {
+    const Span& span = request_.spans[s];
+    if (span.device == kHost) continue;
+    require(devices_ != nullptr && request_.producers.count(span.device) > 0, "capture of ", request_.path, ": span ", s,
+            " lies on device ", span.device, ", of which no stream is named");
+    if (auto& pieces = eager[span.device]; span.eager) pieces.push_back({static_cast<const char*>(span.data), span.bytes});
+  }
+  for (const auto& [device, pieces] : eager)
+    moments_[device] = devices_->at(device).open(request_.producers.at(device), pieces, probes_.on_device(device));
+  std::map<int, std::int64_t> passed;
+  for (Span& span : request_.spans) {
+    if (!span.eager || span.bytes == 0) continue;
+    std::int64_t& offset = passed[span.device];
+    span.data = moments_.at(span.device)->eager() + offset;
+    offset += span.bytes;
+  }
+}
+
+const void* Capture::source(std::int64_t span) const {
+  return span < 0 ? request_.header.data() : request_.spans[static_cast<std::size_t>(span)].data;
 }
 
 void Capture::require_own_process() const {
@@ -134,63 +121,59 @@ void Capture::run(staging::Ring& ring, WriteQueue& queue) noexcept {
     ring_ = &ring;
   }
   try {
-    copy(ring, queue);
-  } catch (...) {  // all that is thrown there is std::bad_alloc
+    Copying(*this, ring, queue).run();
+  } catch (const device::DeviceError& error) {
+    fail(device_error(request_.path, error));
+  } catch (...) {  // all that is thrown there besides is std::bad_alloc
     fail(IoError("capture", request_.path, ENOMEM));
   }
+  moments_.clear();
   {
     const std::lock_guard lock(mutex_);
     ring_ = nullptr;
-    captured_ = true;
+  }
+  note_captured();
+  one_less(queue);
+}
+
+// The spans are no longer read: all is copied, or will never be.
+void Capture::note_captured() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (std::exchange(captured_, true) && seconds_.capture > 0) return;
     if (!failure_) copied_ = total_;
     seconds_.capture = since_begin();
   }
   changed_state_.notify_all();
-  one_less(queue);
 }
 
-void Capture::copy(staging::Ring& ring, WriteQueue& queue) {
-  Cursor cursor(*this);
-  while (cursor.offset() < total_) {
-    const auto acquired = ring.acquire([this] { return stopped_.load(); });
-    if (!acquired) return;
-    {
-      const std::lock_guard lock(mutex_);
-      seconds_.ring_full += acquired->waited;
-    }
-    const std::int64_t offset = cursor.offset(), bytes = std::min(ring.slot_bytes(), total_ - offset);
-    try {
-      fill(cursor, ring.slot(acquired->slot), bytes);
-      if (stopped_) return ring.release(acquired->slot);
-      submit(ring, queue, acquired->slot, bytes, offset);
-    } catch (...) {  // out of memory: the slot is for the next save
-      ring.release(acquired->slot);
-      throw;
-    }
-  }
+void Capture::note_passed(std::int64_t span, std::int64_t bytes) {
+  probes_.passed(span, bytes, newly_changed_);
+  note_changed();
 }
 
-void Capture::fill(Cursor& cursor, char* slot, std::int64_t bytes) {
-  std::vector<std::int64_t> changed;
-  for (std::int64_t done = 0; done < bytes && !stopped_;) {
-    done += cursor.step(slot + done, bytes - done);
-    probes_.passed(cursor.span(), cursor.passed(), changed);
-    if (!changed.empty()) {
-      const std::lock_guard lock(mutex_);
-      for (const std::int64_t span : changed)
-        if (changed_.empty() || changed_.back() != span) changed_.push_back(span);
-      changed.clear();
-    }
-    cursor.settle();
-    publish(cursor.offset(), done == bytes);
-  }
+void Capture::note_arrived(int device) {
+  if (arrived_.insert(device).second) probes_.arrived(device, moments_.at(device)->noted());
+}
+
+void Capture::note_landed(std::int64_t span, std::int64_t begin, const char* copy, std::int64_t bytes) {
+  probes_.landed(span, begin, copy, bytes, newly_changed_);
+  note_changed();
+}
+
+void Capture::note_changed() {
+  if (newly_changed_.empty()) return;
+  const std::lock_guard lock(mutex_);
+  for (const std::int64_t span : newly_changed_)
+    if (changed_.empty() || changed_.back() != span) changed_.push_back(span);
+  newly_changed_.clear();
 }
 
 // Takes the lock where a waiter may be waiting for it, at the ends of groups, and else now and then; not for every tiny span.
-void Capture::publish(std::int64_t copied, bool slot_full) {
+void Capture::publish(std::int64_t copied, bool at_once) {
   const auto mark = std::upper_bound(marks_.begin(), marks_.end(), copied);
   const bool crossed = mark != marks_.begin() && *std::prev(mark) > copied_seen_;
-  if (!crossed && !slot_full && copied - copied_seen_ < kBlock) return;
+  if (!crossed && !at_once && copied - copied_seen_ < kPublished) return;
   copied_seen_ = copied;
   {
     const std::lock_guard lock(mutex_);
@@ -345,6 +328,8 @@ const std::vector<Extent>& Capture::extents() const {
 
 std::vector<std::int64_t> Capture::rehash() const {
   require(captured() && !failed(), "rehash of ", request_.path, " asked for before it is captured");
+  for (const Span& span : request_.spans)
+    require(span.device == kHost, "rehash of ", request_.path, ": a span lies on device ", span.device, ", not on the host");
   std::vector<std::int64_t> changed;
   Hasher hasher(request_.checksum);
   std::size_t first = 0;  // span

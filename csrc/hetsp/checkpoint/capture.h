@@ -5,7 +5,8 @@
 // The window. begin() is called straight after the optimizer has written the spans; until the optimizer writes them again they
 // are only read, so they may be copied meanwhile (DataStates-LLM, HPDC 2024, arXiv 2406.10707). wait_group(g) is the other
 // end: it returns when the last span of group g is copied. A copy is right iff it lies between the two; the probes report spans
-// for which that did not hold.
+// for which that did not hold. What a device's queues hold when begin() is called is written before its memory is read:
+// begin() notes where the producer's stream stands (staging/device_copier.h), and queues there the copies of eager spans.
 //
 // Failure. An error of the file fails this capture alone: every wait ends at once, wait_written throws the error, and what was
 // written is removed. No wait throws anything else, and none hangs unless the disk does.
@@ -19,6 +20,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -27,7 +29,9 @@
 #include "hetsp/checkpoint/io_error.h"
 #include "hetsp/checkpoint/output_file.h"
 #include "hetsp/checkpoint/probes.h"
+#include "hetsp/checkpoint/span.h"
 #include "hetsp/checkpoint/write_queue.h"
+#include "hetsp/staging/devices.h"
 #include "hetsp/staging/ring.h"
 
 namespace hetsp::checkpoint {
@@ -41,6 +45,7 @@ class Capture : public std::enable_shared_from_this<Capture> {
     Checksum checksum = Checksum::crc32c;
     IoMode best = IoMode::direct;
     std::uint64_t number = 0;  // of this save: places the probes
+    std::map<int, void*> producers = {};  // of each device that spans lie on: the stream that has written them
   };
   struct Seconds {
     double capture = 0;  // from begin until all was copied
@@ -49,8 +54,9 @@ class Capture : public std::enable_shared_from_this<Capture> {
     double ring_full = 0;  // in which the copy waited for the disk
   };
 
-  // Reads the probes; no other access to spans or disk. Throws InvalidArgument for a request that cannot be.
-  Capture(FileSystem& fs, Request request);
+  // Reads the probes; no other access to spans or disk. Throws InvalidArgument for a request that cannot be. What a device
+  // refuses fails the capture. devices: borrowed until run() returns; null where no span lies on one.
+  Capture(FileSystem& fs, Request request, staging::Devices* devices = nullptr);
   Capture(const Capture&) = delete;
   Capture& operator=(const Capture&) = delete;
 
@@ -80,7 +86,8 @@ class Capture : public std::enable_shared_from_this<Capture> {
   [[nodiscard]] const std::vector<Extent>& extents() const;
 
   // Hashes the sources again and returns the spans that lie in an extent whose hash is now another. Between captured() and the
-  // next write to the sources, so as to find what the probes missed. Reads all of them on the calling thread.
+  // next write to the sources, so as to find what the probes missed. Reads all of them on the calling thread. Throws
+  // InvalidArgument where a span lies on a device.
   [[nodiscard]] std::vector<std::int64_t> rehash() const;
 
   // For the engine's capture thread: copies all, handing full slots to the queue. Never throws.
@@ -88,12 +95,18 @@ class Capture : public std::enable_shared_from_this<Capture> {
 
  private:
   using Clock = std::chrono::steady_clock;
-  class Cursor;
+  class Copying;
 
   [[nodiscard]] std::optional<double> wait_copied(std::int64_t offset, double timeout);
-  void copy(staging::Ring& ring, WriteQueue& queue);
-  void fill(Cursor& cursor, char* slot, std::int64_t bytes);
-  void publish(std::int64_t copied, bool slot_full);
+  void open_devices();
+  [[nodiscard]] std::int64_t header_bytes() const { return static_cast<std::int64_t>(request_.header.size()); }
+  [[nodiscard]] const void* source(std::int64_t span) const;  // span -1: the header
+  void note_passed(std::int64_t span, std::int64_t bytes);
+  void note_arrived(int device);
+  void note_landed(std::int64_t span, std::int64_t begin, const char* copy, std::int64_t bytes);
+  void note_changed();
+  void note_captured();
+  void publish(std::int64_t copied, bool at_once);
   void submit(staging::Ring& ring, WriteQueue& queue, int slot, std::int64_t bytes, std::int64_t offset);
   void fail(const IoError& error);
   void one_less(WriteQueue& queue) noexcept;
@@ -111,6 +124,10 @@ class Capture : public std::enable_shared_from_this<Capture> {
   std::vector<Extent> extents_;
   std::string header_hash_;
   Probes probes_;
+  staging::Devices* const devices_;
+  std::map<int, std::shared_ptr<staging::DeviceCopier::Moment>> moments_;  // by device, until run() ends
+  std::set<int> arrived_;  // devices whose probes are here
+  std::vector<std::int64_t> newly_changed_;  // spans, by the thread that copies
   OutputFile file_;
   Clock::time_point begin_;
 

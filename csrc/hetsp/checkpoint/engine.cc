@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
@@ -14,9 +15,18 @@
 #include "hetsp/base/error.h"
 #include "hetsp/checkpoint/quiet_thread.h"
 #include "hetsp/checkpoint/write_queue.h"
+#include "hetsp/staging/devices.h"
 #include "hetsp/staging/ring.h"
 
 namespace hetsp::checkpoint {
+
+namespace {
+
+// Of a device's memory at a time. A transfer of 8 MiB takes a third of a millisecond on PCIe 4: that long training's own may
+// have to wait, and a few microseconds between two are no part of it that matters.
+constexpr std::int64_t kLargestChunk = std::int64_t{8} << 20;
+
+}  // namespace
 
 // All that threads share. It lives behind a pointer so that a forked child, which has none of the threads and whose locks may
 // be held by one of them for ever, can let go of it without a touch.
@@ -26,6 +36,7 @@ struct Engine::Parts {
         fs(given != nullptr ? given : &posix),
         ring(std::in_place, chosen.ring_bytes, chosen.slot_bytes),
         ring_bytes(ring->bytes()),
+        devices(std::in_place, chosen.runtime, staging::DeviceCopier::Options{std::min(kLargestChunk, chosen.slot_bytes)}),
         queue(std::in_place, *fs, WriteQueue::Options{chosen.best, chosen.writers}),
         copier(quiet_thread([this] { copy_all(); })) {}
 
@@ -62,6 +73,8 @@ struct Engine::Parts {
     const std::lock_guard lock(ending);
     if (copier.joinable()) copier.join();
     queue.reset();
+    const std::lock_guard none(beginning);
+    devices.reset();
     ring.reset();
   }
 
@@ -77,9 +90,11 @@ struct Engine::Parts {
   FileSystem* const fs;
   std::optional<staging::Ring> ring;
   const std::int64_t ring_bytes;
+  std::optional<staging::Devices> devices;  // the ring is pinned for them
   std::optional<WriteQueue> queue;
 
-  std::mutex mutex, ending;  // ending: one thread at a time joins the others
+  // ending: one thread at a time joins the others. beginning: the devices stay while a capture notes where they stand.
+  std::mutex mutex, ending, beginning;
   std::condition_variable wake;
   std::deque<std::shared_ptr<Capture>> waiting;
   std::shared_ptr<Capture> running, newest;
@@ -106,9 +121,11 @@ void Engine::require_own_process() const {
           "; make one there");
 }
 
-std::shared_ptr<Capture> Engine::begin(const std::string& path, std::string header, std::vector<Span> spans) {
+std::shared_ptr<Capture> Engine::begin(const std::string& path, std::string header, std::vector<Span> spans,
+                                       std::map<int, void*> producers) {
   require_own_process();
   Parts& p = *parts_;
+  const std::lock_guard beginning(p.beginning);
   std::uint64_t number = 0;
   {
     const std::lock_guard lock(p.mutex);
@@ -120,7 +137,10 @@ std::shared_ptr<Capture> Engine::begin(const std::string& path, std::string head
     if (::getpid() == owner) delete capture;
   };
   std::shared_ptr<Capture> capture(
-      new Capture(*p.fs, {path, std::move(header), std::move(spans), p.options.checksum, p.options.best, number}), destroy);
+      new Capture(*p.fs,
+                  {path, std::move(header), std::move(spans), p.options.checksum, p.options.best, number, std::move(producers)},
+                  &*p.devices),
+      destroy);
   {
     const std::lock_guard lock(p.mutex);
     require(!p.closed, "checkpoint engine: begin(", path, ") after close()");

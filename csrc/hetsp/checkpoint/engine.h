@@ -2,10 +2,11 @@
 //
 // Captures run one after another; writes of one may still be under way while the next is copied. The memory is the ring, whose
 // size does not depend on the state's: where the ring is smaller than the state, the copy waits for the disk (seconds
-// ring_full).
+// ring_full). Where a device's memory is captured, the ring is pinned, once.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "hetsp/checkpoint/checksum.h"
 #include "hetsp/checkpoint/file_system.h"
 #include "hetsp/checkpoint/io_mode.h"
+#include "hetsp/staging/device_runtime.h"
 
 namespace hetsp::checkpoint {
 
@@ -25,6 +27,7 @@ class Engine {
     int writers = 1;                                  // threads that write
     IoMode best = IoMode::io_uring;                   // what to try first
     Checksum checksum = best_checksum();
+    staging::DeviceRuntime* runtime = nullptr;  // borrowed; null: CUDA's
   };
 
   // Maps and touches the ring, starts the threads. Throws InvalidArgument for options that cannot be, std::bad_alloc.
@@ -35,8 +38,10 @@ class Engine {
   Engine& operator=(const Engine&) = delete;
 
   // Starts one save of the spans as they are now; the caller keeps the memory alive until captured(). Reads probes, and
-  // neither copies nor touches the disk. Throws InvalidArgument, in a forked child too.
-  [[nodiscard]] std::shared_ptr<Capture> begin(const std::string& path, std::string header, std::vector<Span> spans);
+  // neither copies nor touches the disk. producers: of each device that spans lie on, the stream that has written them (a
+  // cudaStream_t). Throws InvalidArgument, in a forked child too.
+  [[nodiscard]] std::shared_ptr<Capture> begin(const std::string& path, std::string header, std::vector<Span> spans,
+                                               std::map<int, void*> producers = {});
 
   // Both wait for what was begun, end the threads and unmap the ring; begin() throws InvalidArgument from then on. abandon()
   // first fails, with ECANCELED, the captures that are not wholly copied, because their memory may be the next to go; in a

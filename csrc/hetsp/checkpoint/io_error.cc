@@ -54,9 +54,13 @@ std::string describe_errno(int code) {
 }
 
 IoError::IoError(const std::string& operation, const std::string& path, int code)
-    : std::runtime_error(operation + " " + path + ": " + describe_errno(code)),
+    : IoError(operation, path, code, describe_errno(code)) {}
+
+IoError::IoError(const std::string& operation, const std::string& path, int code, const std::string& reason)
+    : std::runtime_error(operation + " " + path + ": " + reason),
       operation_(operation),
       path_(path),
+      reason_(reason),
       code_(code) {}
 
 }  // namespace hetsp::checkpoint

@@ -36,15 +36,49 @@ void for_each_probe(std::int64_t span_bytes, std::uint64_t salt, const Body& bod
 
 Probes::Probes(const std::vector<Span>& spans, std::uint64_t save) {
   for (std::size_t s = 0; s < spans.size(); ++s) {
-    const auto* data = static_cast<const char*>(spans[s].data);
-    for_each_probe(spans[s].bytes, mixed(save) + s, [&](std::int64_t offset, std::int64_t bytes) {
-      probes_.push_back({data + offset, static_cast<std::int64_t>(s), offset + bytes, static_cast<std::int32_t>(bytes)});
+    const Span& span = spans[s];
+    if (span.eager) continue;
+    for_each_probe(span.bytes, mixed(save) + s, [&](std::int64_t offset, std::int64_t bytes) {
+      probes_.push_back({static_cast<const char*>(span.data) + offset, static_cast<std::int64_t>(s), offset + bytes,
+                         static_cast<std::int32_t>(bytes), span.device});
     });
   }
   // Apart from the loop above, so that the misses of many probes are in flight at once.
   noted_.resize(probes_.size() * static_cast<std::size_t>(kBytes));
   for (std::size_t p = 0; p < probes_.size(); ++p)
-    std::memcpy(&noted_[p * static_cast<std::size_t>(kBytes)], probes_[p].source, static_cast<std::size_t>(probes_[p].bytes));
+    if (probes_[p].device == kHost)
+      std::memcpy(&noted_[p * static_cast<std::size_t>(kBytes)], probes_[p].source, static_cast<std::size_t>(probes_[p].bytes));
+}
+
+std::vector<staging::DevicePiece> Probes::on_device(int device) const {
+  std::vector<staging::DevicePiece> pieces;
+  for (const Probe& probe : probes_)
+    if (probe.device == device) pieces.push_back({probe.source, probe.bytes});
+  return pieces;
+}
+
+void Probes::arrived(int device, const char* noted) {
+  for (std::size_t p = 0; p < probes_.size(); ++p) {
+    if (probes_[p].device != device) continue;
+    std::memcpy(&noted_[p * static_cast<std::size_t>(kBytes)], noted, static_cast<std::size_t>(probes_[p].bytes));
+    noted += probes_[p].bytes;
+  }
+}
+
+// A probe may lie in two copies: each is compared as far as it goes.
+void Probes::landed(std::int64_t span, std::int64_t begin, const char* copy, std::int64_t bytes,
+                    std::vector<std::int64_t>& changed) {
+  for (; next_ < probes_.size() && probes_[next_].span <= span; ++next_) {
+    const Probe& p = probes_[next_];
+    if (p.span < span) continue;
+    const std::int64_t probe_begin = p.end - p.bytes, from = std::max(begin, probe_begin), to = std::min(begin + bytes, p.end);
+    if (from < to) {
+      const char* noted = &noted_[next_ * static_cast<std::size_t>(kBytes)] + (from - probe_begin);
+      const bool same = std::memcmp(noted, copy + (from - begin), static_cast<std::size_t>(to - from)) == 0;
+      if (!same && (changed.empty() || changed.back() != span)) changed.push_back(span);
+    }
+    if (p.end > begin + bytes) return;
+  }
 }
 
 void Probes::passed(std::int64_t span, std::int64_t bytes, std::vector<std::int64_t>& changed) {

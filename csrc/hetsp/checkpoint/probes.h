@@ -5,18 +5,18 @@
 // save. An optimizer, a broadcast or a load changes nearly every element, so it is seen with certainty; a write of a few
 // elements is seen with probability (bytes changed + 64) / (bytes of the stretch), and only a second hash of the source
 // (Capture::rehash) finds it always.
+//
+// Of a device's memory the probes are gathered by the device when the save begins, and come with the first chunk. They are
+// compared with the copy itself: a byte that changed after it was copied is right in the file.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
-namespace hetsp::checkpoint {
+#include "hetsp/checkpoint/span.h"
+#include "hetsp/staging/gather.h"
 
-struct Span {
-  const void* data = nullptr;
-  std::int64_t bytes = 0;
-  std::int64_t group = 0;  // spans are released to their writer by group
-};
+namespace hetsp::checkpoint {
 
 class Probes {
  public:
@@ -24,17 +24,24 @@ class Probes {
   static constexpr std::int64_t kBytes = 64;                       // of one probe
 
   Probes() = default;
-  Probes(const std::vector<Span>& spans, std::uint64_t save);  // reads the sources now
+  // Reads the sources of the host now. Eager spans have no probes: nobody writes to the copy that is made of them.
+  Probes(const std::vector<Span>& spans, std::uint64_t save);
+
+  [[nodiscard]] std::vector<staging::DevicePiece> on_device(int device) const;  // to be gathered now
+  void arrived(int device, const char* noted);                                  // they, back to back
 
   // The copy has passed the first `bytes` of span `span` and all spans before it. Appends to `changed` each span of which a
-  // probe that was passed since the last call differs, once. To be called in the order of copying.
+  // probe that was passed since the last call differs, once. To be called in the order of copying. For spans of the host.
   void passed(std::int64_t span, std::int64_t bytes, std::vector<std::int64_t>& changed);
+  // The same for a device's: [begin, begin + bytes) of the span has been copied to `copy`.
+  void landed(std::int64_t span, std::int64_t begin, const char* copy, std::int64_t bytes, std::vector<std::int64_t>& changed);
 
  private:
   struct Probe {
     const char* source;
     std::int64_t span, end;  // end: offset in the span behind its last byte
     std::int32_t bytes;
+    int device;
   };
   std::vector<Probe> probes_;  // in the order of copying
   std::vector<char> noted_;    // kBytes each

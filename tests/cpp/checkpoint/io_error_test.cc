@@ -20,4 +20,12 @@ TEST(an_errno_without_a_name_of_ours_keeps_its_text) {
   CHECK(describe_errno(99999).find("99999") != std::string::npos);
 }
 
+TEST(a_reason_of_its_own_stands_in_for_the_errnos) {
+  const IoError error("copy", "/a/b", EIO, "cudaErrorNoDevice: none");
+  CHECK_EQ(std::string(error.what()), "copy /a/b: cudaErrorNoDevice: none");
+  CHECK(error.reason() == "cudaErrorNoDevice: none");
+  CHECK_EQ(error.code(), EIO);
+  CHECK(IoError("copy", "/a/b", EIO).reason() == "Input/output error (EIO)");
+}
+
 TEST_MAIN()

@@ -108,4 +108,41 @@ TEST(digests_agree_where_content_does) {
   CHECK(probe_digests(spans_of({std::string(3, '\0')})) != probe_digests(spans_of({std::string(4, '\0')})));
 }
 
+// Of a device: the probes come later and are compared with the copy, in whatever pieces that lands, against a plain comparison
+// of the stretches.
+TEST(copies_from_a_device_are_compared_with_what_was_noted) {
+  for (std::uint64_t seed = 0; seed < 60; ++seed) {
+    check::context() = "seed " + std::to_string(seed);
+    std::mt19937_64 random(seed);
+    const std::size_t sizes[] = {0, 1, 63, 64, 65, 192, 193, 1000, 70000, 4 << 20, (4 << 20) + 1};
+    std::vector<std::string> sources(1 + random() % 6);
+    for (auto& source : sources) source.assign(sizes[random() % std::size(sizes)], static_cast<char>(random()));
+    std::vector<Span> spans = spans_of(sources);
+    for (Span& span : spans) span.device = 3, span.eager = random() % 5 == 0;
+    Probes probes(spans, seed);
+    std::string noted;
+    for (const auto& piece : probes.on_device(3)) noted.append(piece.from, static_cast<std::size_t>(piece.bytes));
+    CHECK(probes.on_device(2).empty());
+    probes.arrived(2, nullptr);
+    probes.arrived(3, noted.data());
+    std::vector<std::int64_t> expected, changed;
+    for (std::size_t s = 0; s < sources.size(); ++s) {
+      std::string copy = sources[s];
+      const std::size_t from = random() % 3 == 0   ? 0
+                               : random() % 2 == 0 ? copy.size() - std::min<std::size_t>(copy.size(), 1)
+                                                   : copy.size();
+      for (std::size_t i = from; i < copy.size(); ++i) copy[i] = static_cast<char>(copy[i] + 1);  // all, the last byte, none
+      if (from < copy.size() && !spans[s].eager) expected.push_back(static_cast<std::int64_t>(s));
+      for (std::size_t done = 0; done < copy.size();) {
+        const std::size_t bytes = std::min(copy.size() - done, 1 + static_cast<std::size_t>(random() % 300000));
+        const std::string piece = copy.substr(done, bytes);
+        probes.landed(static_cast<std::int64_t>(s), static_cast<std::int64_t>(done), piece.data(),
+                      static_cast<std::int64_t>(bytes), changed);
+        done += bytes;
+      }
+    }
+    CHECK(changed == expected);
+  }
+}
+
 TEST_MAIN()
