@@ -7,6 +7,7 @@ only if no rank raised, is the commit. Whatever fails before leaves the checkpoi
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import os
@@ -26,6 +27,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from .._native import core
 from ..errors import CheckpointError, CheckpointMutated, InvalidArgument
+from . import _devices
 from ._boxes import Box as Region
 from ._boxes import tiling_fault
 from ._dtypes import dtype_name
@@ -221,13 +223,21 @@ class HetspStorageWriter(StorageWriter, AsyncStager):
     def _write(self, plan: SavePlan, planner: SavePlanner, window: Window | None) -> list[WriteResult]:
         uid, name = uid_of_saving(self.path), f"rank-{self._rank:05d}.safetensors"
         engine, spans = self._open_engine(), _Spans()
-        if window is not None:
-            window.open_devices()
-        for item in plan.items:
-            spans.add(item, planner.resolve_data(item))
-        header = build_header(spans.tensors, uid, self._rank, spans.offsets)
-        part = self.path.with_name(f".part-{uid}")
-        capture = engine.begin(str(part / name), header, spans.addresses, spans.sizes, [0] * len(spans.sizes))
+        with window.devices() if window is not None else contextlib.nullcontext():
+            for item in plan.items:
+                spans.add(item, planner.resolve_data(item))
+            header = build_header(spans.tensors, uid, self._rank, spans.offsets)
+            part = self.path.with_name(f".part-{uid}")
+            capture = engine.begin(
+                str(part / name),
+                header,
+                spans.addresses,
+                spans.sizes,
+                [0] * len(spans.sizes),
+                spans.devices,
+                [],
+                _devices.producers(spans.devices),
+            )
         capture.wait_captured()
         changed = [spans.tensors[index].key for index in capture.changed]
         if window is not None:
@@ -257,10 +267,11 @@ class _Spans:
         self.offsets: dict[str, Sequence[int]] = {}
         self.addresses: list[int] = []
         self.sizes: list[int] = []
+        self.devices: list[int] = []
         self._alive: list[torch.Tensor] = []
 
     def add(self, item: WriteItem, data: Any) -> None:
-        """Adds what the planner resolved `item` to; copies only what does not lie in host memory in one piece."""
+        """Adds what the planner resolved `item` to; copies only what does not lie in one piece where the engine reads it."""
         if isinstance(data, io.BytesIO):
             tensor = (
                 torch.frombuffer(data.getbuffer(), dtype=torch.uint8)
@@ -268,12 +279,16 @@ class _Spans:
                 else torch.empty(0, dtype=torch.uint8)
             )
         else:
-            tensor = data.detach().cpu().resolve_conj().resolve_neg().contiguous()
+            tensor = data.detach().resolve_conj().resolve_neg().contiguous()
+            if _devices.number_of(tensor) is None:
+                tensor = tensor.cpu()
         key = unique(item.index.fqn, self.offsets.__contains__)
         self.tensors.append(ShardTensor(key, dtype_name(tensor.dtype, item.index.fqn), tuple(tensor.shape)))
         self.offsets[key] = item.index.offset or (0,) * tensor.dim()
         self.addresses.append(tensor.data_ptr())
         self.sizes.append(tensor.nbytes)
+        number = _devices.number_of(tensor)
+        self.devices.append(_devices.HOST if number is None else number)
         self._alive.append(tensor)
 
 

@@ -1,8 +1,9 @@
 """One tensor of the state as this rank holds it: which box of which tensor, in which memory, and whether it stands still.
 
 lazy      read where it is, in the background: nothing writes to it before the next optimizer step
-staged    stands still as well, but lies where the engine cannot read it (another device, short strided runs): copied in save()
-volatile  may change at any moment (buffers, step counts, positions, generators): copied in save(), on every rank its own
+staged    stands still as well, but lies where the engine cannot read it (foreign devices, short strided runs): copied in save()
+volatile  may change at any moment (buffers, step counts, positions, generators): copied in save(), on every rank its own; on a
+          GPU that copy is queued by save() and made by the device
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 
 from ..errors import InvalidArgument
+from . import _devices
 from ._boxes import contiguous_strides, run_elements, runs
 from ._dtypes import dtype_name
 
@@ -48,10 +50,14 @@ class Item:
     @property
     def written(self) -> torch.Tensor:
         """The part of the box that this rank writes."""
+        return self.written_of(self.local)
+
+    def written_of(self, local: torch.Tensor) -> torch.Tensor:
+        """The same part of another tensor of the box's shape."""
         assert self.rows is not None
-        if not self.local.dim() or self.rows == (0, self.local.shape[0]):
-            return self.local.detach()
-        return self.local.detach().narrow(0, self.rows[0], self.rows[1] - self.rows[0])
+        if not local.dim() or self.rows == (0, local.shape[0]):
+            return local.detach()
+        return local.detach().narrow(0, self.rows[0], self.rows[1] - self.rows[0])
 
     @property
     def written_offsets(self) -> tuple[int, ...]:
@@ -133,7 +139,7 @@ def _check(name: str, tensor: torch.Tensor) -> None:
 
 def readable_in_place(tensor: torch.Tensor) -> bool:
     """Whether the engine can read the tensor where it lies."""
-    if tensor.device.type != "cpu" or tensor.is_conj() or tensor.is_neg():
+    if _devices.number_of(tensor) is None or tensor.is_conj() or tensor.is_neg():
         return False
     if tensor.is_contiguous():
         return True

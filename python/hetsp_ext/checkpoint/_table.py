@@ -9,12 +9,15 @@ optimizer owns, then one block of all that was copied in save(), sorted by eleme
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from . import _devices
+from ._devices import HOST, Fetched, Taking
 from ._items import LAZY, STAGED, VOLATILE, Item, dtensor_class, make_item, spans, tensors_in
 from ._layout import Agreement, part
 from ._shard import HeaderTemplate, ShardTensor
@@ -54,7 +57,8 @@ class Table:
     Attributes:
         names: of the leaves, in order; tied tensors have the name of the first.
         items: every tensor once.
-        addresses, sizes, groups: the spans of the file behind its header.
+        addresses, sizes, groups, devices: the spans of the file behind its header.
+        eager: indices of the spans whose memory, on a device, the engine copies as it is when the capture begins.
         guarded: per fence group its lazy tensors.
         gates: per optimizer.
         rest: fence groups that no optimizer owns.
@@ -166,10 +170,17 @@ class Table:
         self.addresses: list[int] = []
         self.sizes: list[int] = []
         self.groups: list[int] = []
+        self.devices: list[int] = []
+        self.eager: list[int] = []
+        self._eager_items: list[Item] = []
+        self._eager_sources: list[torch.Tensor] = []
+        self._volatile_places: list[tuple[bool, int]] = []  # of each volatile item: on a device; its bytes
         self.span_names: list[str] = []
         for item in self.written:
+            number = _devices.number_of(item.local)
+            assert number is not None  # else it is not read in place
             for address, size in spans(item.written):
-                self._add_span(address, size, item.group, item.name)
+                self._add_span(address, size, item.group, item.name, number)
         self._copied: list[tuple[int, torch.Tensor | None, torch.Tensor]] = []  # leaf, source unless volatile, destination
         self._staged_copies = self._copy_block(STAGED)
         self._volatile_copies = self._copy_block(VOLATILE)
@@ -181,25 +192,44 @@ class Table:
             uid_bytes,
         )
 
-    def _add_span(self, address: int, size: int, group: int, name: str) -> None:
+    def _add_span(self, address: int, size: int, group: int, name: str, device: int = HOST) -> None:
         self.addresses.append(address)
         self.sizes.append(size)
         self.groups.append(group)
+        self.devices.append(device)
         self.span_names.append(name)
 
     def _copy_block(self, kind: str) -> torch.Tensor:
-        """Memory for the copies of all items of a kind, back to back: one span."""
+        """Memory of the host for the copies of all items of a kind; what is volatile on a device is copied by the engine.
+
+        All are sorted together, so that each begins in the file at a multiple of its element size.
+        """
         items = [item for item in self.items if item.kind == kind and item.rows is not None]
-        items.sort(key=lambda item: -item.local.itemsize)  # stable; so each copy begins at a multiple of its element size
-        block = torch.empty(sum(item.written.nbytes for item in items), dtype=torch.uint8)
-        begin = 0
+        items.sort(key=lambda item: -item.local.itemsize)  # stable
+        on_device = {item.name for item in items if kind == VOLATILE and _devices.number_of(item.local) not in (None, HOST)}
+        block = torch.empty(sum(item.written.nbytes for item in items if item.name not in on_device), dtype=torch.uint8)
+        begin = end = 0  # of what lies in the block and in no span yet
+
+        def close_span() -> None:
+            if end > begin:
+                self._add_span(block.data_ptr() + begin, end - begin, self.rest + 1, kind)
+
         for item in items:
             source = item.written
-            view = block[begin : begin + source.nbytes].view(source.dtype).view(source.shape)
-            self._copied.append((item.leaf, None if kind == VOLATILE else source, view))
-            begin += source.nbytes
-        if begin:
-            self._add_span(block.data_ptr(), begin, self.rest + 1, kind)
+            if kind == VOLATILE:
+                self._volatile_places.append((item.name in on_device, source.nbytes))
+            if item.name not in on_device:
+                view = block[end : end + source.nbytes].view(source.dtype).view(source.shape)
+                self._copied.append((item.leaf, None if kind == VOLATILE else source, view))
+                end += source.nbytes
+            elif source.nbytes:
+                close_span()
+                begin = end
+                self.eager.append(len(self.addresses))
+                self._eager_items.append(item)
+                number = _devices.number_of(source)
+                self._add_span(source.data_ptr(), source.nbytes, self.rest + 1, item.name, HOST if number is None else number)
+        close_span()
         self.written += items
         return block
 
@@ -227,16 +257,23 @@ class Table:
                 self.guarded_names[item.group].append(item.name)
         self.captured = set(self.groups)  # groups that the engine has spans of
         shared = [item for item in lazy if len(item.holders) > 1 and item.local.is_contiguous() and item.local.numel()]
-        views = [item.local.detach().view(-1) for item in shared]
-        self._sampled = [view[:: max(1, view.numel() // SAMPLES)][:SAMPLES] for view in views]
-        self._samples = torch.empty(len(views) * SAMPLES * LARGEST_ELEMENT, dtype=torch.uint8)
+        self._sampled: list[torch.Tensor] = []
         self._sample_views: list[torch.Tensor] = []
-        self.sample_ranges: list[tuple[str, int, int]] = []  # what is sampled, bytes [begin, end) of samples()
-        for number, (item, view) in enumerate(zip(shared, self._sampled, strict=True)):
-            begin = number * SAMPLES * LARGEST_ELEMENT
-            self._sample_views.append(self._samples[begin : begin + view.nbytes].view(view.dtype))
-            sampled = item.name if item.plain else f"{item.name} at {list(item.offsets)}"  # replicas of one shard
-            self.sample_ranges.append((sampled, begin, begin + view.nbytes))
+        self._sample_blocks: list[torch.Tensor] = []  # one on each device
+        self.sample_ranges: list[tuple[str, int, int]] = []  # what is sampled, bytes [begin, end) of what fetch() gives
+        for device, items in itertools.groupby(sorted(shared, key=_device), _device):
+            group = list(items)
+            views = [item.local.detach().view(-1) for item in group]
+            views = [view[:: max(1, view.numel() // SAMPLES)][:SAMPLES] for view in views]
+            block = torch.empty(len(views) * SAMPLES * LARGEST_ELEMENT, dtype=torch.uint8, device=device)
+            before = sum(other.nbytes for other in self._sample_blocks)
+            for number, (item, view) in enumerate(zip(group, views, strict=True)):
+                begin = number * SAMPLES * LARGEST_ELEMENT
+                self._sample_views.append(block[begin : begin + view.nbytes].view(view.dtype))
+                sampled = item.name if item.plain else f"{item.name} at {list(item.offsets)}"  # replicas of one shard
+                self.sample_ranges.append((sampled, before + begin, before + begin + view.nbytes))
+            self._sampled += views
+            self._sample_blocks.append(block)
 
     def _membership(self) -> list[list[list[int]]]:
         return [
@@ -269,28 +306,33 @@ class Table:
         )
 
     def copy_now(self, leaves: Sequence[Leaf]) -> None:
-        """Copies what is volatile or staged, and takes the samples of what is shared."""
-        kind = dtensor_class()
-        sources, destinations = [], []
-        for index, source, destination in self._copied:
-            if source is None:
-                tensor: Any = leaves[index].tensor
-                source = tensor._local_tensor if isinstance(tensor, kind) else tensor
-            sources.append(source)
-            destinations.append(destination)
+        """Copies what is volatile or staged, and finds what is volatile on a device: its memory may be another at each save."""
+        sources = [_local(leaves[index]) if source is None else source for index, source, _ in self._copied]
         with torch.no_grad():
             if sources:
-                torch._foreach_copy_(destinations, sources)
-            if self._sampled:
+                torch._foreach_copy_([destination for _, _, destination in self._copied], sources)
+        self._eager_sources = [
+            item.written_of(_local(leaves[item.leaf])).resolve_conj().resolve_neg().contiguous() for item in self._eager_items
+        ]
+        for span, tensor in zip(self.eager, self._eager_sources, strict=True):
+            self.addresses[span] = tensor.data_ptr()
+
+    def spans(self) -> tuple[Any, ...]:
+        """What the engine is told of the file behind its header, and of the streams that have written what lies on devices."""
+        return self.addresses, self.sizes, self.groups, self.devices, self.eager, _devices.producers(self.devices)
+
+    def fetch(self) -> Taking:
+        """What other ranks' state is compared with, as it is after copy_now. Devices are not waited for."""
+        if self._sampled:
+            with torch.no_grad():
                 torch._foreach_copy_(self._sample_views, self._sampled)
-
-    def volatile_bytes(self) -> bytes:
-        """What the last copy_now has copied of volatile tensors, in the order of `written`."""
-        return self._volatile_copies.numpy().tobytes()
-
-    def samples(self) -> bytes:
-        """The samples of the last copy_now; see sample_ranges."""
-        return self._samples.numpy().tobytes()
+        on_devices = itertools.groupby(self._eager_sources, _device_of)
+        return Taking(
+            Fetched([self._volatile_copies]),
+            [Fetched(list(tensors)) for _, tensors in on_devices],
+            [Fetched([block]) for block in self._sample_blocks],
+            self._volatile_places,
+        )
 
     def versions(self) -> list[list[int]]:
         """Per fence group the version counters; an inference tensor has none, and counts as 0."""
@@ -299,6 +341,19 @@ class Table:
     def hold(self) -> list[Any]:
         """References that keep the memory of the lazy tensors, whatever becomes of the tensors."""
         return [tensor.untyped_storage() for tensor in self._lazy]
+
+
+def _local(leaf: Leaf) -> torch.Tensor:
+    tensor: Any = leaf.tensor
+    return tensor._local_tensor if isinstance(tensor, dtensor_class()) else tensor
+
+
+def _device_of(tensor: torch.Tensor) -> str:
+    return str(tensor.device)
+
+
+def _device(item: Item) -> str:
+    return _device_of(item.local)
 
 
 def _where(tensor: torch.Tensor) -> tuple[int, torch.Size, tuple[int, ...]]:

@@ -21,6 +21,7 @@ from typing import Any
 
 from ..errors import CheckpointError
 from . import _boxes
+from ._devices import Taking
 from ._fence import list_names
 from ._items import VOLATILE
 from ._manifest import Box, Extent, FileEntry, Manifest, TensorEntry, deduplicated
@@ -43,8 +44,7 @@ class Taken:
     table: Table
     trees: list[list[Any]]
     leaves: list[Leaf]
-    volatile: bytes  # copies of what is volatile, back to back; only where there are other ranks to compare with
-    samples: bytes = b""
+    others: Taking | None = None  # what other ranks' state is compared with, where there are any
 
 
 def own_name(name: str, rank: int) -> str:
@@ -79,6 +79,7 @@ def _plain(value: Any) -> Any:
 def vote(taken: Taken, capture: Any, step: int, world: int) -> dict[str, Any]:
     """The vote of a rank whose file is durable."""
     table = taken.table
+    volatile, sampled = (taken.others.volatile(), taken.others.samples()) if taken.others is not None else (b"", b"")
     tensors = []
     at = 0
     for item in table.written:
@@ -90,10 +91,10 @@ def vote(taken: Taken, capture: Any, step: int, world: int) -> dict[str, Any]:
             sort = "volatile"
         if item.kind == VOLATILE:
             if sort == "volatile":
-                digest = hashlib.blake2b(taken.volatile[at : at + part.nbytes], digest_size=16).hexdigest()
+                digest = hashlib.blake2b(volatile[at : at + part.nbytes], digest_size=16).hexdigest()
             at += part.nbytes
         tensors.append([item.name, item.dtype, item.shape, item.name, item.written_offsets, list(part.shape), sort, digest])
-    samples = {name: taken.samples[begin:end].hex() for name, begin, end in table.sample_ranges}
+    samples = {name: sampled[begin:end].hex() for name, begin, end in table.sample_ranges}
     return {
         "rank": table.rank,
         "step": step,

@@ -8,9 +8,11 @@ copy.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -42,6 +44,10 @@ class Staged(Future):  # of the state
         return super().result(timeout)
 
 
+def _module(device: torch.device) -> Any:
+    return torch.get_device_module(device)
+
+
 def _memory(tensor: torch.Tensor) -> list[torch.Tensor]:
     """The plain tensors that hold what a rank has of a tensor; none where only its own class knows."""
     if isinstance(tensor, DTensor):
@@ -62,8 +68,10 @@ class Window:
         self._closed = threading.Event()
         self._small = small_bytes
         self._live: list[tuple[str, torch.Tensor, int, int]] = []  # name, tensor, version, address
-        self._events: dict[torch.device, Any] = {}
+        self._on: set[torch.device] = set()  # devices that tensors lie on
         self.future = Staged(self, self._stage("", state))
+        # Behind the copies that staging has queued, too.
+        self._events = {device: _module(device).current_stream(device).record_event() for device in self._on}
         self._probes = self._probe()
 
     def _stage(self, name: str, value: Any) -> Any:
@@ -82,15 +90,13 @@ class Window:
 
     def _stage_tensor(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         held = _memory(tensor)
+        self._on.update(part.device for part in held if part.device.type != "cpu")
         if sum(part.nbytes for part in held) <= self._small:
             plain = type(tensor) in (torch.Tensor, torch.nn.Parameter, DTensor)
             return tensor.detach().clone() if plain else copy.deepcopy(tensor)  # whatever else a subclass knows goes along
         for part in held:
             version = -1 if part.is_inference() else part._version
             self._live.append((name, part, version, part.data_ptr()))
-            if part.device.type != "cpu" and part.device not in self._events:
-                stream = torch.get_device_module(part.device).current_stream(part.device)
-                self._events[part.device] = stream.record_event()
         return tensor
 
     def claim(self, thread: threading.Thread) -> bool:
@@ -107,10 +113,17 @@ class Window:
         threading.Thread(target=watch, name="hetsp-window", daemon=True).start()
         return True
 
-    def open_devices(self) -> None:
-        """On the saving thread, before it copies: what was queued before stage() comes first."""
-        for device, event in self._events.items():
-            torch.get_device_module(device).current_stream(device).wait_event(event)
+    @contextlib.contextmanager
+    def devices(self) -> Iterator[None]:
+        """On the saving thread, while it gathers and copies: its streams come behind what was queued before stage(), and not
+        behind what training has queued since, as its default streams would."""
+        with contextlib.ExitStack() as streams:
+            for device, event in self._events.items():
+                module = _module(device)
+                stream = module.Stream(device)
+                stream.wait_event(event)
+                streams.enter_context(module.stream(stream))
+            yield
 
     def _probe(self) -> list[Any]:
         host = [tensor for _, tensor, _, _ in self._live if tensor.device.type == "cpu" and tensor.is_contiguous()]

@@ -230,13 +230,11 @@ class LazyCheckpointer:
         versions = table.versions()
         hashes = [hash_tensors(group) for group in table.guarded] if self._debug else None
         table.copy_now(leaves)
-        several = self._ranks.size > 1
-        volatile, samples = (table.volatile_bytes(), table.samples()) if several else (b"", b"")
-        save.taken = Taken(table, trees, leaves, volatile, samples)
+        save.taken = Taken(table, trees, leaves, table.fetch() if self._ranks.size > 1 else None)
         save.stats.bytes = table.header.file_bytes
         try:
             file = os.path.join(self._part.result(), file_name(self._ranks.rank))
-            save.capture = self._engine.begin(file, table.header.render(save.uid), table.addresses, table.sizes, table.groups)
+            save.capture = self._engine.begin(file, table.header.render(save.uid), *table.spans())
         except (OSError, CheckpointError) as error:
             save.error = error
             return
