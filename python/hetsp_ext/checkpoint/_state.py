@@ -54,7 +54,7 @@ def named(positional: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, A
             raise InvalidArgument(f"an object is named {name!r}; allowed: Python identifiers other than {RNG!r}")
         lacking = [method for method in ("state_dict", "load_state_dict") if not callable(getattr(thing, method, None))]
         if lacking:
-            raise InvalidArgument(f"{name} is a {type(thing).__qualname__}, which has no {' and no '.join(lacking)}")
+            raise InvalidArgument(f"{name!r}, of type {type(thing).__qualname__}, has no {' and no '.join(lacking)}")
         if id(thing) in seen:
             raise InvalidArgument(f"{name} is the same object as {seen[id(thing)]}; each is saved once")
         seen[id(thing)] = name

@@ -120,7 +120,7 @@ def test_two_writers_on_one_directory(tmp_path):
         ({"io": "mmap"}, "mmap"),
         ({"checksum": "md5"}, "md5"),
         ({"process_group": object()}, "torch.distributed is not initialised"),
-        ({"model": 3}, "model is a int, which has no state_dict"),
+        ({"model": 3}, "'model', of type int, has no state_dict"),
     ],
 )
 def test_wrong_arguments_are_named(tmp_path, options, what):

@@ -225,7 +225,7 @@ def test_objects_are_named_by_what_they_are():
     ("positional", "keywords", "what"),
     [
         ((), {}, "no object"),
-        ((3,), {}, "int is a int, which has no state_dict and no load_state_dict"),
+        ((3,), {}, "'int', of type int, has no state_dict and no load_state_dict"),
         ((), {"rng": Holder()}, "named 'rng'"),
         ((), {"a.b": Holder()}, "named 'a.b'"),
     ],
