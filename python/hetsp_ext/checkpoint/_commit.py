@@ -23,7 +23,7 @@ from typing import Any
 from .._native import core
 from ..errors import CheckpointCorrupt, CheckpointError, CheckpointMutated
 from ._drain import drain
-from ._fence import Window, list_names
+from ._fence import SaveWindow, list_names
 from ._manifest import Manifest
 from ._votes import Diverged, Taken, manifest_of, vote
 
@@ -58,7 +58,7 @@ class Save:
     step: int
     uid: str
     taken: Taken | None
-    window: Window | None
+    window: SaveWindow | None
     capture: Any
     begin: float
     stats: Any

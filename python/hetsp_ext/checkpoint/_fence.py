@@ -44,7 +44,7 @@ def _forget_windows() -> None:
 os.register_at_fork(after_in_child=_forget_windows)
 
 
-class Window:
+class SaveWindow:
     """One save's state between the fences; `capture` is the engine's."""
 
     def __init__(
@@ -163,7 +163,7 @@ class Fence:
 
     def __init__(self, optimizers: dict[str, torch.optim.Optimizer]) -> None:
         self._optimizers = optimizers
-        self._window: Window | None = None
+        self._window: SaveWindow | None = None
         self._compiled: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
         _fences.add(self)
         before, after = weakref.WeakMethod(self._before), weakref.WeakMethod(self._after)
@@ -188,11 +188,11 @@ class Fence:
             self._handles.append(optimizer.register_load_state_dict_pre_hook(lambda *_: _close_all(before)))
 
     @property
-    def window(self) -> Window | None:
+    def window(self) -> SaveWindow | None:
         """The window of the latest save, while it is open."""
         return self._window
 
-    def arm(self, window: Window) -> None:
+    def arm(self, window: SaveWindow) -> None:
         """From now on steps wait for `window`."""
         self._window = window
 

@@ -20,7 +20,7 @@ from .._native import core
 from ..errors import CheckpointBusy, CheckpointError, CheckpointMutated, InvalidArgument
 from ._apply import Plan
 from ._commit import Committer, Level, Progress, Save
-from ._fence import Fence, Window, hash_tensors
+from ._fence import Fence, SaveWindow, hash_tensors
 from ._items import Item
 from ._layout import Agreement, Held, agree
 from ._ranks import Ranks
@@ -112,7 +112,7 @@ class LazyCheckpointer:
         self._agreement: Agreement | None = None
         self._counter = 0
         self._last: Save | None = None
-        self._last_window: Window | None = None
+        self._last_window: SaveWindow | None = None
         self._pending: list[Save] = []  # not done, or done and not reported
         self._maker = ThreadPoolExecutor(1, thread_name_prefix="hetsp-checkpoint-part")
         self._part: Future[str] = self._maker.submit(self._levels[0].directory.begin, self._uid(0))
@@ -238,7 +238,7 @@ class LazyCheckpointer:
         except (OSError, CheckpointError) as error:
             save.error = error
             return
-        save.window = self._last_window = Window(table, save.capture, save.step, versions, hashes, save.stats)
+        save.window = self._last_window = SaveWindow(table, save.capture, save.step, versions, hashes, save.stats)
         self._fence.arm(save.window)
 
     def _agree_once(self, items: Sequence[Item]) -> Agreement:

@@ -13,7 +13,7 @@ import threading
 import pytest
 import torch
 
-from hetsp_ext.checkpoint._fence import Fence, WaitingGroups, Window, hash_tensors
+from hetsp_ext.checkpoint._fence import Fence, SaveWindow, WaitingGroups, hash_tensors
 from hetsp_ext.checkpoint._state import named, walk_all
 from hetsp_ext.checkpoint._stats import SaveStats
 from hetsp_ext.checkpoint._table import Place, Table
@@ -55,7 +55,7 @@ class Setting:
         self.capture = HeldCapture(self.table)
         hashes = [hash_tensors(group) for group in self.table.guarded] if self.debug else None
         self.stats = SaveStats(7)
-        self.window = Window(self.table, self.capture, 7, self.table.versions(), hashes, self.stats)
+        self.window = SaveWindow(self.table, self.capture, 7, self.table.versions(), hashes, self.stats)
         self.fence.arm(self.window)
 
     def in_thread(self, function):
