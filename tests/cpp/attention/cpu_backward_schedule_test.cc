@@ -146,10 +146,16 @@ TEST(items_hold_each_range_and_kv_head_once_long_ones_first) {
     std::int64_t before = std::int64_t{1} << 60;
     for (const BackwardItem& item : c.schedule.items) {
       CHECK(item.heads_begin < item.heads_end);
-      for (std::int64_t head = item.heads_begin; head < item.heads_end; ++head) ++times[{item.range, head}];
+      CHECK(item.ranges_begin < item.ranges_end);
       const std::int64_t group = c.heads / c.heads_kv, heads = item.heads_end - item.heads_begin;
-      const std::int64_t work = c.schedule.ranges[item.range].pairs * group * heads;
-      CHECK(heads == 1 || (heads == c.heads_kv && work <= c.limits.small_item));
+      std::int64_t work = 0;
+      for (std::int64_t range = item.ranges_begin; range < item.ranges_end; ++range) {
+        for (std::int64_t head = item.heads_begin; head < item.heads_end; ++head) ++times[{range, head}];
+        work += c.schedule.ranges[range].pairs * group * heads;
+        if (item.ranges_end - item.ranges_begin > 1) CHECK_EQ(c.schedule.ranges[range].workspace_row, -1);
+      }
+      const bool gathered = heads > 1 || item.ranges_end - item.ranges_begin > 1;
+      CHECK(!gathered || (heads == c.heads_kv && work <= c.limits.small_item));
       CHECK(2 * before > work || work == 0);
       before = work;
     }

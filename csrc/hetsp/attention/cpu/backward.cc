@@ -9,6 +9,7 @@
 #include "hetsp/attention/cpu/delta.h"
 #include "hetsp/attention/cpu/dispatch.h"
 #include "hetsp/attention/cpu/pack.h"
+#include "hetsp/attention/cpu/prefetch.h"
 #include "hetsp/attention/cpu/scratch.h"
 
 // One pass over the scores: for each pair of a query tile and a key tile five products, from which dq, dk and dv take what is
@@ -94,17 +95,9 @@ class Worker {
   }
 
   void run(const BackwardItem& item) {
-    const QueryRange& range = c_.schedule.ranges[item.range];
-    for (std::int64_t head_kv = item.heads_begin; head_kv < item.heads_end; ++head_kv) {
-      slab_ = range.workspace_row < 0 ? own_slab_ : c_.slab(range, head_kv);
-      std::fill(slab_.dk, slab_.dk + range.slab_rows * padded(dim_), Acc(0));
-      std::fill(slab_.dv, slab_.dv + range.slab_rows * padded(dim_v_), Acc(0));
-      attend(range, head_kv);
-      if (range.workspace_row >= 0) continue;
-      for (std::int64_t i = range.runs_begin; i < range.runs_end; ++i) {
-        const KeyRun& run = c_.schedule.runs[i];
-        store_keys(p_, math_, rows_of_slab(run.slab), {run.begin, run.end}, head_kv);
-      }
+    for (std::int64_t i = item.ranges_begin; i < item.ranges_end; ++i) {
+      if (i + 1 < item.ranges_end) prefetch_all_heads(c_.schedule.ranges[i + 1]);
+      for (std::int64_t head_kv = item.heads_begin; head_kv < item.heads_end; ++head_kv) run(c_.schedule.ranges[i], head_kv);
     }
   }
 
@@ -114,6 +107,35 @@ class Worker {
     return 2 * carved(math_.rows_bytes(dim_)) + carved(math_.rows_bytes(dim_v_)) + carved(math_.scratch_bytes()) +
            slab_rows * static_cast<std::size_t>(padded(dim_) + padded(dim_v_)) +
            most_units_ * BackwardUnit<Element>::bytes(math_, p_.shape);
+  }
+
+  void run(const QueryRange& range, std::int64_t head_kv) {
+    slab_ = range.workspace_row < 0 ? own_slab_ : c_.slab(range, head_kv);
+    std::fill(slab_.dk, slab_.dk + range.slab_rows * padded(dim_), Acc(0));
+    std::fill(slab_.dv, slab_.dv + range.slab_rows * padded(dim_v_), Acc(0));
+    attend(range, head_kv);
+    if (range.workspace_row >= 0) return;
+    for (std::int64_t i = range.runs_begin; i < range.runs_end; ++i) {
+      const KeyRun& run = c_.schedule.runs[i];
+      store_keys(p_, math_, rows_of_slab(run.slab), {run.begin, run.end}, head_kv);
+    }
+  }
+
+  void prefetch_all_heads(const QueryRange& range) const {
+    const std::size_t in = sizeof(Element), out = p_.out_is_acc ? sizeof(Acc) : in, grad = p_.grads_are_acc ? sizeof(Acc) : in;
+    const std::int64_t heads = p_.shape.heads, heads_kv = p_.shape.heads_kv;
+    const auto read = [](const View& view) { return ConstView{view.data, view.token_stride, view.head_stride}; };
+    for (std::int64_t i = range.tiles_begin; i < range.tiles_end; ++i) {
+      const RowRange rows{c_.schedule.tiles[i].begin, c_.schedule.tiles[i].end};
+      prefetch(p_.q, in, rows, heads, dim_), prefetch(p_.dout, out, rows, heads, dim_v_);
+      if (p_.fill_delta != nullptr) prefetch(p_.out, out, rows, heads, dim_v_);
+      prefetch(read(p_.dq), grad, rows, heads, dim_);
+    }
+    for (std::int64_t i = range.runs_begin; i < range.runs_end; ++i) {
+      const RowRange keys{c_.schedule.runs[i].begin, c_.schedule.runs[i].end};
+      prefetch(p_.k, in, keys, heads_kv, dim_), prefetch(p_.v, in, keys, heads_kv, dim_v_);
+      prefetch(read(p_.dk), grad, keys, heads_kv, dim_), prefetch(read(p_.dv), grad, keys, heads_kv, dim_v_);
+    }
   }
 
   [[nodiscard]] Slab<Acc> rows_of_slab(std::int64_t row) const {

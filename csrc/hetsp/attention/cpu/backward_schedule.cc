@@ -149,13 +149,25 @@ class Builder {
   }
 
   void make_items() {
+    const auto count = static_cast<std::int64_t>(s_.ranges.size());
     const auto work = [&](const BackwardItem& item) {
-      return static_cast<std::uint64_t>(s_.ranges[item.range].pairs * group_ * (item.heads_end - item.heads_begin));
+      std::int64_t pairs = 0;
+      for (std::int64_t i = item.ranges_begin; i < item.ranges_end; ++i) pairs += s_.ranges[i].pairs;
+      return static_cast<std::uint64_t>(pairs * group_ * (item.heads_end - item.heads_begin));
     };
-    for (std::int64_t i = 0; i < static_cast<std::int64_t>(s_.ranges.size()); ++i) {
-      const bool small = s_.ranges[i].pairs * group_ * heads_kv_ <= limits_.small_item;
-      const std::int64_t step = small ? heads_kv_ : 1;
-      for (std::int64_t head = 0; head < heads_kv_; head += step) s_.items.push_back({i, head, head + step});
+    for (std::int64_t i = 0; i < count;) {
+      std::int64_t end = i;
+      for (std::int64_t pairs = 0; end < count && s_.ranges[end].workspace_row < 0; ++end) {
+        pairs += s_.ranges[end].pairs * group_ * heads_kv_;
+        if (pairs > limits_.small_item) break;
+      }
+      if (end > i) {
+        s_.items.push_back({i, end, 0, heads_kv_});
+        i = end;
+      } else {
+        for (std::int64_t head = 0; head < heads_kv_; ++head) s_.items.push_back({i, i + 1, head, head + 1});
+        ++i;
+      }
     }
     std::stable_sort(s_.items.begin(), s_.items.end(), [&](const BackwardItem& a, const BackwardItem& b) {
       return std::bit_width(work(a)) > std::bit_width(work(b));

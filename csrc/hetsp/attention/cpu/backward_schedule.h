@@ -23,7 +23,7 @@ struct BackwardLimits {
   // and while all its slabs have at most slab_share rows for each of its keys, or half of that beyond many_keys: a bound on the
   // workspace. Causal attention needs 2/3 of what full attention does, a window hardly more than one row.
   std::int64_t slab_share = 4, many_keys = std::int64_t{256} << 10;
-  std::int64_t small_item = std::int64_t{1} << 14;  // pairs of all heads, up to which they are one item
+  std::int64_t small_item = std::int64_t{1} << 15;  // pairs of all heads, up to which short components are one item
 };
 
 // Key rows [begin, end) lie in the slab's rows from `slab` on.
@@ -39,8 +39,10 @@ struct QueryRange {
   std::int64_t workspace_row;  // where the slab of the first kv head begins, the others behind it; -1: the worker's own
 };
 
+// One range and kv head; or all heads of ranges that follow each other, each of a short component.
 struct BackwardItem {
-  std::int64_t range, heads_begin, heads_end;  // kv heads
+  std::int64_t ranges_begin, ranges_end;
+  std::int64_t heads_begin, heads_end;  // kv heads
 };
 
 // Keys of a component of several ranges, all of them; a chunk and a kv head are an item of the second pass.

@@ -60,11 +60,18 @@ void pack_lanes(const T* from, std::int64_t stride, std::int64_t rows, std::int6
 template <class T>
 bool nonfinite(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t dim) {
   constexpr std::int64_t width = kWidth<Acc<T>>;
-  Vec<Acc<T>> poison = {};  // 0 x is 0 for finite x, NaN else
-  for (std::int64_t row = 0; row < rows; ++row, from += stride)
-    for (std::int64_t i = 0; i < dim; i += width) poison += widen_at(from, i, dim) * Acc<T>(0);
+  constexpr int chains = 4;         // a sum of one would wait for each addition
+  Vec<Acc<T>> poison[chains] = {};  // 0 x is 0 for finite x, NaN else
+  std::int64_t row = 0;
+  for (; row + chains <= rows; row += chains, from += chains * stride)
+    for (std::int64_t i = 0; i < dim; i += width)
+#pragma GCC unroll 4
+      for (int chain = 0; chain < chains; ++chain) poison[chain] += widen_at(from + chain * stride, i, dim) * Acc<T>(0);
+  for (; row < rows; ++row, from += stride)
+    for (std::int64_t i = 0; i < dim; i += width) poison[0] += widen_at(from, i, dim) * Acc<T>(0);
+  const Vec<Acc<T>> all_four = (poison[0] + poison[1]) + (poison[2] + poison[3]);
   for (int lane = 0; lane < width; ++lane)
-    if (poison[lane] != 0) return true;
+    if (all_four[lane] != 0) return true;
   return false;
 }
 
