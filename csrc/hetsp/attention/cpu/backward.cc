@@ -11,6 +11,7 @@
 #include "hetsp/attention/cpu/pack.h"
 #include "hetsp/attention/cpu/prefetch.h"
 #include "hetsp/attention/cpu/scratch.h"
+#include "hetsp/attention/cpu/slab.h"
 
 // One pass over the scores: for each pair of a query tile and a key tile five products, from which dq, dk and dv take what is
 // theirs (backward_schedule.h says who sums it where). Keys go by in the outer loop and the units of a group in the inner one,
@@ -22,31 +23,6 @@ namespace {
 // What the units of a group may occupy: half of a 1 MB second-level cache. The rest is for the keys that go by.
 constexpr std::size_t kGroupBytes = std::size_t{512} << 10;
 constexpr std::size_t kMostUnits = 8;
-
-// dk and dv of the keys of one range and kv head, one row per key, without softmax_scale.
-template <class Acc>
-struct Slab {
-  Acc *dk, *dv;  // [rows][padded(head_dim)], [rows][padded(head_dim_v)]
-};
-
-// All slabs of a schedule's split components.
-template <class Acc>
-class Workspace {
- public:
-  Workspace(const Shape& shape, std::int64_t rows)
-      : width_k_(padded(shape.head_dim)),
-        width_v_(padded(shape.head_dim_v)),
-        scratch_(static_cast<std::size_t>(rows * (width_k_ + width_v_)) * sizeof(Acc) + 64),
-        dk_(scratch_.template take<Acc>(rows * width_k_)),
-        dv_(scratch_.template take<Acc>(rows * width_v_)) {}
-  // From `row` on.
-  [[nodiscard]] Slab<Acc> slab(std::int64_t row) const { return {dk_ + row * width_k_, dv_ + row * width_v_}; }
-
- private:
-  std::int64_t width_k_, width_v_;
-  Scratch scratch_;
-  Acc *dk_, *dv_;
-};
 
 template <class Acc>
 struct Call {
@@ -110,11 +86,14 @@ class Worker {
   }
 
   void run(const QueryRange& range, std::int64_t head_kv) {
-    slab_ = range.workspace_row < 0 ? own_slab_ : c_.slab(range, head_kv);
+    if (range.workspace_row >= 0) {
+      slab_ = c_.slab(range, head_kv);
+      return attend(range, head_kv);
+    }
+    slab_ = own_slab_;
     std::fill(slab_.dk, slab_.dk + range.slab_rows * padded(dim_), Acc(0));
     std::fill(slab_.dv, slab_.dv + range.slab_rows * padded(dim_v_), Acc(0));
     attend(range, head_kv);
-    if (range.workspace_row >= 0) return;
     for (std::int64_t i = range.runs_begin; i < range.runs_end; ++i) {
       const KeyRun& run = c_.schedule.runs[i];
       store_keys(p_, math_, rows_of_slab(run.slab), {run.begin, run.end}, head_kv);
@@ -251,8 +230,9 @@ template <class Element, class Acc>
 void add_slabs(const Call<Acc>& call, const TileMath<Element>& math, const SplitKeys& split, std::int64_t head_kv) {
   const std::int64_t width_k = padded(call.params.shape.head_dim), width_v = padded(call.params.shape.head_dim_v);
   const RowRange keys = split.keys;
-  Workspace<Acc> sums(call.params.shape, keys.end - keys.begin);
-  const Slab<Acc> sum = sums.slab(0);
+  Scratch scratch(static_cast<std::size_t>((keys.end - keys.begin) * (width_k + width_v)) * sizeof(Acc));
+  const Slab<Acc> sum{scratch.take<Acc>((keys.end - keys.begin) * width_k),
+                      scratch.take<Acc>((keys.end - keys.begin) * width_v)};
   std::fill_n(sum.dk, (keys.end - keys.begin) * width_k, Acc(0));
   std::fill_n(sum.dv, (keys.end - keys.begin) * width_v, Acc(0));
   const auto add = [](const Acc* from, std::int64_t count, Acc* to) {
