@@ -22,11 +22,17 @@ class Columns {
       const std::int64_t low = mask.low[c * kLanesOf], high = mask.high[c * kLanesOf + kLanesOf - 1];
       seen_[c] = {low / 2 * 2, high % 2 != 0 && high < keys ? high + 1 : high};
       if (low >= high) seen_[c] = {0, 0};
+      const std::int64_t last_low = mask.low[c * kLanesOf + kLanesOf - 1], first_high = mask.high[c * kLanesOf];
+      whole_[c] = {(last_low + 1) / 2 * 2, first_high / 2 * 2};
+      if (whole_[c].begin >= whole_[c].end) whole_[c] = {seen_[c].end, seen_[c].end};
     }
   }
 
   // Keys [begin, end) of the column at `lane`; none where begin >= end.
   [[nodiscard]] KeyRange keys(std::int64_t lane) const { return seen_[lane / kLanesOf]; }
+
+  // Those of them that every lane of the column sees, which need no mask; both ends even, or none at the end.
+  [[nodiscard]] KeyRange whole(std::int64_t lane) const { return whole_[lane / kLanesOf]; }
 
   // body(keys, lane, lane_end): blocks of kKeyBlock keys with the columns that see some of them, a run.
   template <class Body>
@@ -61,7 +67,7 @@ class Columns {
   }
 
   std::int64_t count_, key_count_;
-  KeyRange seen_[kMost];
+  KeyRange seen_[kMost], whole_[kMost];
 };
 
 }  // namespace

@@ -18,13 +18,12 @@ namespace {
 constexpr std::int64_t kPairStride = 2 * kTile;
 
 // Scores of a column's keys and the mask of its lanes.
-template <bool cut>
 class Column {
  public:
   Column(const ForwardTile<float>& tile, std::int64_t lane)
       : scores_(static_cast<float*>(tile.scratch) + lane),
-        low_(cut ? _mm512_load_si512(tile.mask->low + lane) : _mm512_setzero_si512()),
-        high_(cut ? _mm512_load_si512(tile.mask->high + lane) : _mm512_setzero_si512()) {}
+        low_(tile.mask->cut ? _mm512_load_si512(tile.mask->low + lane) : _mm512_setzero_si512()),
+        high_(tile.mask->cut ? _mm512_load_si512(tile.mask->high + lane) : _mm512_setzero_si512()) {}
 
   [[nodiscard]] __m512 score(std::int64_t key) const { return _mm512_load_ps(scores_ + key * kTile); }
   [[nodiscard]] __mmask16 seen(std::int64_t key) const {
@@ -41,7 +40,7 @@ class Column {
 };
 
 template <bool cut>
-__m512 maximum(const Column<cut>& column, KeyRange keys, __m512 before) {
+__m512 maximum(const Column& column, KeyRange keys, __m512 before) {
   __m512 top[2] = {before, before};
   const auto join = [&](__m512& most, std::int64_t key) {
     // A NaN is the first operand, and so never the maximum; its weight will be NaN.
@@ -53,14 +52,13 @@ __m512 maximum(const Column<cut>& column, KeyRange keys, __m512 before) {
   return _mm512_max_ps(top[0], top[1]);
 }
 
-// The weights 2^(score - origin) of the keys; their sum, pair by pair.
+// The weights 2^(score - origin) of the keys, which join `sum` pair by pair.
 template <bool cut>
-__m512 weigh(const Column<cut>& column, KeyRange keys, __m512 origin) {
+__m512 weigh(const Column& column, KeyRange keys, __m512 origin, __m512 sum) {
   const auto weight = [&](std::int64_t key) {
     const __m512 w = power<5>(_mm512_sub_ps(column.score(key), origin));
     return cut ? _mm512_maskz_mov_ps(column.seen(key), w) : w;
   };
-  __m512 sum = _mm512_setzero_ps();
   std::int64_t key = keys.begin;
   for (; key + 2 <= keys.end; key += 2) {
     const __m512 even = weight(key), odd = weight(key + 1);
@@ -75,15 +73,19 @@ __m512 weigh(const Column<cut>& column, KeyRange keys, __m512 origin) {
   return sum;
 }
 
-// Softmax of one column; `scale` takes the factors 2^(old maximum - new maximum).
-template <bool cut>
-void softmax(const ForwardTile<float>& t, std::int64_t lane, KeyRange keys, float* scale) {
-  const Column<cut> column(t, lane);
-  const __m512 before = _mm512_load_ps(t.max + lane), top = maximum<cut>(column, keys, before);
+// Softmax of one column, which sees some of `keys`, and all of `whole` among them with every lane; `scale` takes the factors
+// 2^(old maximum - new maximum).
+void softmax(const ForwardTile<float>& t, std::int64_t lane, KeyRange keys, KeyRange whole, float* scale) {
+  const Column column(t, lane);
+  const KeyRange below{keys.begin, whole.begin}, above{whole.end, keys.end};
+  const __m512 before = _mm512_load_ps(t.max + lane);
+  const __m512 top = maximum<true>(column, above, maximum<false>(column, whole, maximum<true>(column, below, before)));
   // A stand-in in the exponents only: the stored maximum stays -inf, or a later score of -1e5 would lose to 0.
   const __m512 hidden = _mm512_set1_ps(-kInf);
   const __m512 origin = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(top, hidden, _CMP_NEQ_UQ), top);
-  const __m512 sum = weigh<cut>(column, keys, origin);
+  __m512 sum = weigh<true>(column, below, origin, _mm512_setzero_ps());
+  sum = weigh<false>(column, whole, origin, sum);
+  sum = weigh<true>(column, above, origin, sum);
   const __m512 factor = exp2(_mm512_sub_ps(before, origin));
   _mm512_store_ps(scale + lane, factor);
   _mm512_store_ps(t.sum + lane, _mm512_fmadd_ps(_mm512_load_ps(t.sum + lane), factor, sum));
@@ -144,7 +146,7 @@ void forward(const ForwardTile<float>& t) {
     scores(t, all_keys, 0, t.lanes);
     for (std::int64_t lane = 0; lane < t.lanes; lane += kWords) {
       if (t.cap != 0) apply_softcap(t, lane, all_keys);
-      softmax<false>(t, lane, all_keys, scale);
+      softmax(t, lane, all_keys, all_keys, scale);
     }
     return accumulate(t, all_keys, 0, t.lanes, scale);
   }
@@ -154,7 +156,7 @@ void forward(const ForwardTile<float>& t) {
     const KeyRange keys = columns.keys(lane);
     if (keys.begin >= keys.end) continue;
     if (t.cap != 0) apply_softcap(t, lane, keys);
-    softmax<true>(t, lane, keys, scale);
+    softmax(t, lane, keys, columns.whole(lane), scale);
   }
   columns.for_each_run([&](KeyRange keys, std::int64_t lane, std::int64_t lane_end) {
     t.careful ? accumulate_seen(t, lane, lane_end, scale) : accumulate(t, keys, lane, lane_end, scale);
