@@ -30,7 +30,7 @@ def unavoidable(
 ) -> dict[str, float]:
     """Norm errors that no backward can undo, because out, lse and D reach it rounded; the formula itself is in float64 here.
 
-    They show in dsink, a sum over D, and where rows see so few keys that the plain maths is nearly exact; elsewhere they
+    They show in dsink, a sum over D, and where the plain maths has so few terms to add that it is nearly exact; elsewhere they
     are smaller than its errors, and nothing is allowed for them.
     """
     dtype, acc = grad_out.dtype, grad_lse.dtype
@@ -43,7 +43,7 @@ def unavoidable(
         terms, expected = weight * delta, gradients_of_truth[-1]
         size = (terms.abs() * (1 + lse.abs())).sum(1).norm() / expected.norm().clamp_min(1e-300)  # of what cancels
         lost["dsink"] = norm_error(-terms.sum(1), expected) + torch.finfo(acc).eps / 2 * size.item()
-    if few_keys(exact) and exact.lengths_q:
+    if few_terms(exact) and exact.lengths_q:
         found, sizes, q0, k0 = [torch.zeros_like(x) for x in (exact.q, exact.k, exact.v)], [], 0, 0
         for m, n in zip(exact.lengths_q, exact.lengths_k, strict=True):
             rows, keys = slice(q0, q0 + m), slice(k0, k0 + n)
@@ -70,7 +70,8 @@ def size_of_scores(case: Case, rows: slice, keys: slice) -> Tensor:
     return torch.einsum("ihd,jhd->hij", q, k).amax(-1) * scale
 
 
-def few_keys(case: Case) -> bool:
-    """Whether a window or short sequences leave each row at most 16 keys."""
+def few_terms(case: Case) -> bool:
+    """Whether the plain maths rounds hardly anything: each row sees at most a tile's keys, or a dot product has few terms."""
     left, right = case.window[0], 0 if case.causal else case.window[1]
-    return max(case.lengths_k, default=0) <= 16 or (left >= 0 and right >= 0 and left + right < 16)
+    few_keys = max(case.lengths_k, default=0) <= 64 or (left >= 0 and right >= 0 and left + right < 64)
+    return few_keys or min(case.q.shape[-1], case.v.shape[-1]) < 16
