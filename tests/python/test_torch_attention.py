@@ -260,9 +260,10 @@ def test_opcheck_of_other_strides(layout: str) -> None:
 
 
 @pytest.mark.usefixtures("active")
-def test_compiles_as_one_graph() -> None:
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_compiles_as_one_graph(backend: str) -> None:
     torch._dynamo.reset()
-    compiled = torch.compile(attend_lse, backend="aot_eager", fullgraph=True, dynamic=True)
+    compiled = torch.compile(attend_lse, backend=backend, fullgraph=True, dynamic=True)
     inputs = qkv()
     eager, graph = attend_lse(*inputs), compiled(*inputs)
     assert all(torch.equal(x, y) for x, y in zip(eager, graph, strict=True))

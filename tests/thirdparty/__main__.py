@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         if name == "ring-flash-attention":
             suite.add_argument("--ranks", type=int, default=4, help="processes, over Gloo")
         else:
-            suite.add_argument("--floor", type=float, default=2e-3, help="least tolerance; 0 leaves theirs alone")
+            suite.add_argument("--floor", type=float, default=0.0, help="least tolerance; 0 leaves theirs alone")
         if name == "flash-attention":
             suite.add_argument("--version", type=int, choices=(2, 3), default=3)
     options, rest = parser.parse_known_args(arguments)

@@ -80,7 +80,7 @@ def test_flash_attention(factor: int, tmp_path: Path) -> None:
     (tmp_path / "hopper").mkdir()
     for name, text in (("test_flash_attn.py", FLASH), ("test_util.py", ""), ("padding.py", "")):
         (tmp_path / "hopper" / name).write_text(text.replace("FACTOR", str(factor)))
-    done = run(["flash-attention", str(tmp_path), "--floor", "0"])
+    done = run(["flash-attention", str(tmp_path)])
     assert f"1 {'passed' if factor == 1 else 'failed'}, 3 deselected" in done.stdout
     assert "left out: 2 cases: qv is refused by name" in done.stdout
     assert "left out: 1 cases: longer than 1024 tokens" in done.stdout

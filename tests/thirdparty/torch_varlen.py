@@ -2,7 +2,7 @@
 
 Changed in the test:
 - the device, by rewrite.py, and torch.testing's opinion that the platform has flash attention;
-- a floor below the tolerances, where stated with the run: they are those of flash-attention's tests, see flash_attention.py;
+- with --floor, the least that the tolerances may be: they are those of flash-attention's tests, see flash_attention.py;
 - our implementation is active before each case, also after one that restores torch's.
 Left out, by name: block tables, which are refused; arguments that the installed torch's varlen_attn does not have; and what
 compiles under a dispatch mode, where the installed torch compiles nothing under one, whatever the kernel.
