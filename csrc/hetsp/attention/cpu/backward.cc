@@ -72,7 +72,7 @@ class Worker {
 
   void run(const BackwardItem& item) {
     for (std::int64_t i = item.ranges_begin; i < item.ranges_end; ++i) {
-      if (i + 1 < item.ranges_end) prefetch_all_heads(c_.schedule.ranges[i + 1]);
+      if (item.heads_end - item.heads_begin > 1) prefetch_all_heads(c_.schedule.ranges[i]);
       for (std::int64_t head_kv = item.heads_begin; head_kv < item.heads_end; ++head_kv) run(c_.schedule.ranges[i], head_kv);
     }
   }
@@ -101,19 +101,15 @@ class Worker {
   }
 
   void prefetch_all_heads(const QueryRange& range) const {
-    const std::size_t in = sizeof(Element), out = p_.out_is_acc ? sizeof(Acc) : in, grad = p_.grads_are_acc ? sizeof(Acc) : in;
-    const std::int64_t heads = p_.shape.heads, heads_kv = p_.shape.heads_kv;
-    const auto read = [](const View& view) { return ConstView{view.data, view.token_stride, view.head_stride}; };
+    const std::size_t in = sizeof(Element), out = p_.out_is_acc ? sizeof(Acc) : in;
     for (std::int64_t i = range.tiles_begin; i < range.tiles_end; ++i) {
       const RowRange rows{c_.schedule.tiles[i].begin, c_.schedule.tiles[i].end};
-      prefetch(p_.q, in, rows, heads, dim_), prefetch(p_.dout, out, rows, heads, dim_v_);
-      if (p_.fill_delta != nullptr) prefetch(p_.out, out, rows, heads, dim_v_);
-      prefetch(read(p_.dq), grad, rows, heads, dim_);
+      prefetch(p_.q, in, rows, p_.shape.heads, dim_), prefetch(p_.dout, out, rows, p_.shape.heads, dim_v_);
+      if (p_.fill_delta != nullptr) prefetch(p_.out, out, rows, p_.shape.heads, dim_v_);
     }
     for (std::int64_t i = range.runs_begin; i < range.runs_end; ++i) {
       const RowRange keys{c_.schedule.runs[i].begin, c_.schedule.runs[i].end};
-      prefetch(p_.k, in, keys, heads_kv, dim_), prefetch(p_.v, in, keys, heads_kv, dim_v_);
-      prefetch(read(p_.dk), grad, keys, heads_kv, dim_), prefetch(read(p_.dv), grad, keys, heads_kv, dim_v_);
+      prefetch(p_.k, in, keys, p_.shape.heads_kv, dim_), prefetch(p_.v, in, keys, p_.shape.heads_kv, dim_v_);
     }
   }
 
@@ -169,6 +165,11 @@ class Worker {
     math_.element.pack_rows(row<Element>(p_.v, keys.begin, head_kv), p_.v.token_stride, count, dim_v_, v_);
   }
 
+  [[nodiscard]] bool nonfinite_keys(std::int64_t count) const {
+    if (!math_.pairs_are_rows) return math_.element.nonfinite(key_rows_, p_.k.token_stride, count, dim_);
+    return math_.acc.nonfinite(static_cast<const Acc*>(k_), padded(dim_), count, padded(dim_));
+  }
+
   void meet(const Segment& segment, const BackwardUnit<Element>& unit, RowRange keys, const Slab<Acc>& slab) {
     fill_mask(segment, unit.range(), keys, mask_);
     BackwardTile<Acc> tile{};
@@ -178,7 +179,7 @@ class Worker {
     const ScoreFactors factors = score_factors(p_.score);
     tile.factor = static_cast<Acc>(factors.q), tile.cap = static_cast<Acc>(factors.cap);
     tile.mask = &mask_;
-    tile.careful = mask_.cut && (math_.element.nonfinite(key_rows_, p_.k.token_stride, tile.keys, dim_) || unit.nonfinite());
+    tile.careful = mask_.cut && (nonfinite_keys(tile.keys) || unit.nonfinite());
     tile.scratch = tile_scratch_;
     tile.dk = slab.dk, tile.dv = slab.dv;
     math_.backward(tile);

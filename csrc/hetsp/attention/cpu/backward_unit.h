@@ -43,18 +43,21 @@ class BackwardUnit {
     }
     std::fill(dq_t_, dq_t_ + kTile * p_.shape.head_dim, Acc(0));
     if (!sees_keys) return;
-    const auto* q = row<Element>(p_.q, range.begin, head);
-    math_.element.pack_lanes(q, p_.q.token_stride, rows_, lanes_, p_.shape.head_dim, factors_.q, q_);
-    math_.element.pack_pairs(q, p_.q.token_stride, rows_, p_.shape.head_dim, q_pairs_);
+    pack(math_.element, row<Element>(p_.q, range.begin, head), p_.q.token_stride, p_.shape.head_dim, factors_.q, q_, q_pairs_);
     with_dout([&](const auto& move, const auto* dout) {
-      move.pack_lanes(dout, p_.dout.token_stride, rows_, lanes_, p_.shape.head_dim_v, 1.0, dout_);
-      move.pack_pairs(dout, p_.dout.token_stride, rows_, p_.shape.head_dim_v, dout_pairs_);
+      pack(move, dout, p_.dout.token_stride, p_.shape.head_dim_v, 1.0, dout_, dout_pairs_);
     });
     load_statistics();
   }
 
   // Whether what hidden pairs multiply by 0 may be infinite or NaN.
   [[nodiscard]] bool nonfinite() const {
+    if (math_.pairs_are_rows) {
+      const std::int64_t width_q = padded(p_.shape.head_dim), width_dout = padded(p_.shape.head_dim_v);
+      return math_.acc.nonfinite(static_cast<const Acc*>(q_pairs_), width_q, rows_, width_q) ||
+             math_.acc.nonfinite(static_cast<const Acc*>(dout_pairs_), width_dout, rows_, width_dout) ||
+             math_.acc.nonfinite(delta_, 0, 1, rows_);
+    }
     bool found = math_.element.nonfinite(row<Element>(p_.q, range_.begin, head_), p_.q.token_stride, rows_, p_.shape.head_dim);
     with_dout([&](const auto& move, const auto* dout) {
       found = found || move.nonfinite(dout, p_.dout.token_stride, rows_, p_.shape.head_dim_v);
@@ -76,6 +79,19 @@ class BackwardUnit {
   void store_dq() const { p_.grads_are_acc ? store(math_.acc) : store(math_.element); }
 
  private:
+  // Both forms of the rows. Where one of them is the rows themselves, the other is made from it: it lies together, and rows of
+  // a tensor are a power of two apart, which is a handful of sets of the first-level cache.
+  template <class T>
+  void pack(const Move<T>& move, const T* from, std::int64_t stride, std::int64_t dim, double factor, void* lanes,
+            void* pairs) const {
+    move.pack_pairs(from, stride, rows_, dim, pairs);
+    if (math_.pairs_are_rows) {
+      math_.acc.pack_lanes(static_cast<const Acc*>(pairs), padded(dim), rows_, lanes_, dim, factor, lanes);
+    } else {
+      move.pack_lanes(from, stride, rows_, lanes_, dim, factor, lanes);
+    }
+  }
+
   // Calls body(move, rows) with the type that dout has.
   template <class Body>
   void with_dout(const Body& body) const {

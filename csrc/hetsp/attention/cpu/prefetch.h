@@ -10,7 +10,7 @@
 
 namespace hetsp::attention::cpu {
 
-// Rows `range` of all heads, `dim` elements each. Outputs too: a line that is here need not be fetched when it is written.
+// Rows `range` of all heads, `dim` elements each.
 inline void prefetch(const ConstView& view, std::size_t element_bytes, RowRange range, std::int64_t heads, std::int64_t dim) {
   constexpr std::int64_t kLine = 64;
   const auto size = static_cast<std::int64_t>(element_bytes);
