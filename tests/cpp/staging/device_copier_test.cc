@@ -203,7 +203,7 @@ TEST(every_call_that_fails_leaves_nothing_under_way) {
     }
     // One without memory for the block does without; one that cannot set the old device again is told by the next call.
     CHECK(threw || call->first == "allocate" || call->first == "set_device");
-    copier.drain();
+    if (call->first == "synchronize_event" || call->first == "done") copier.drain();  // begin() has done it by itself
     CHECK_EQ(copier.in_flight(), 0);
     fake.set_device(0);
     std::fill(target.text.begin(), target.text.end(), '\0');  // ThreadSanitizer would see what still writes to it
