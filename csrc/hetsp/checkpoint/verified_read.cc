@@ -225,7 +225,7 @@ class VerifiedRead {
       Hasher hasher(options_.checksum);
       const std::int64_t end = std::min(extent.end, there);
       if (end > extent.begin) hasher.update(slot + (extent.begin - read.begin), static_cast<std::size_t>(end - extent.begin));
-      good &= judge(read.file, extent, end, hasher.hex(), slot + (extent.begin - read.begin));
+      good &= judge(read.file, source, extent, end, hasher.hex(), slot + (extent.begin - read.begin));
     }
     return good;
   }
@@ -242,15 +242,16 @@ class VerifiedRead {
       at += got;
       if (got < count) break;
     }
-    return judge(read.file, extent, std::min(at, extent.end), hasher.hex(), nullptr);
+    return judge(read.file, source, extent, std::min(at, extent.end), hasher.hex(), nullptr);
   }
 
   // `end`: where the bytes of the extent end that could be read, and `found` their checksum; they lie at `bytes` unless null.
-  bool judge(std::int32_t file, const Extent& extent, std::int64_t end, const std::string& found, const char* bytes) {
+  bool judge(std::int32_t file, const SourceFile& source, const Extent& extent, std::int64_t end, const std::string& found,
+             const char* bytes) {
     if (end == extent.end && found == extent.hash) return true;
     std::string what;
     if (end < extent.end) {
-      what = concat("the file ends at ", end, ", inside or before these bytes");
+      what = concat("the file ends at ", std::min(end, source.bytes()), ", inside or before these bytes");
     } else {
       const bool hole = bytes && std::all_of(bytes, bytes + (extent.end - extent.begin), [](char c) { return c == 0; });
       what = concat(name(options_.checksum), " is ", found, ", must be ", extent.hash, hole ? "; all bytes are 0" : "");

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,17 @@ class Fault:
         bytes_ = "" if self.begin is None else f" bytes [{self.begin}, {self.end})"
         names = f" ({', '.join(self.tensors[:3])}{', ...' if len(self.tensors) > 3 else ''})" if self.tensors else ""
         return f"{self.file}{bytes_}{names}: {self.what}"
+
+
+def joined(found: Iterable[tuple[int, int, int, str]]) -> list[tuple[int, int, int, str]]:
+    """Faults (file, begin, end, what) of which those that adjoin and say the same are one: of a file that was cut, all the
+    extents behind its end."""
+    runs: list[tuple[int, int, int, str]] = []
+    for file, begin, end, what in sorted(found, key=lambda fault: (fault[0], fault[3], fault[1])):
+        if runs and (file, what, begin) == (runs[-1][0], runs[-1][3], runs[-1][2]):
+            begin = runs.pop()[1]
+        runs.append((file, begin, end, what))
+    return sorted(runs)
 
 
 class Opened:

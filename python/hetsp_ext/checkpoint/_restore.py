@@ -19,7 +19,7 @@ import torch
 from .._native import core
 from ..errors import CheckpointCorrupt, InvalidArgument
 from ._boxes import Box
-from ._opened import Fault, Opened
+from ._opened import Fault, Opened, joined
 from ._reads import Reads
 
 __all__ = ["Pending", "Target", "read"]
@@ -121,7 +121,11 @@ def _run(opened: Opened, reads: Reads, ring_bytes: int, undo: bool, hold: bool) 
     pieces = [(place[file], offset, size, address) for file, offset, size, address in reads.pieces]
     specs = [opened.file_spec(file) for file in files]
     restoration = core.verified_read(specs, pieces, ring_bytes, opened.manifest.checksum, undo, hold)
-    return restoration, lambda: [opened.fault(files[file], begin, end, what) for file, begin, end, what in restoration.faults]
+
+    def faults() -> list[Fault]:
+        return [opened.fault(files[file], begin, end, what) for file, begin, end, what in joined(restoration.faults)]
+
+    return restoration, faults
 
 
 def read(
@@ -195,4 +199,4 @@ def verify_file(opened: Opened, index: int) -> list[Fault]:
         name = opened.manifest.files[index].name
         faults.append(Fault(name, str(error).removeprefix(f"{opened.path / name}: ")))
     found = core.verify_files([opened.file_spec(index)], opened.manifest.checksum)
-    return faults + [opened.fault(index, begin, end, what) for _, begin, end, what in found]
+    return faults + [opened.fault(index, begin, end, what) for _, begin, end, what in joined(found)]

@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from hetsp_ext.checkpoint._opened import Fault, Opened
+from hetsp_ext.checkpoint._opened import Fault, Opened, joined
+from hetsp_ext.checkpoint.store import verify_checkpoint
 from hetsp_ext.errors import CheckpointCorrupt
 from tests.support.checkpoints import crc32c, sealed, write_checkpoint
 
@@ -120,3 +121,27 @@ def test_a_fault_names_the_tensors_at_its_bytes(checkpoint):
     assert str(fault) == f"rank-00001.safetensors bytes [{begin}, {begin + 1}) (model.b): checksum differs"
     assert opened.fault(1, 0, 10**6, "x").tensors == ("model.w", "model.b")
     assert str(Fault("f", "gone")) == "f: gone"
+
+
+def test_faults_that_adjoin_and_say_the_same_are_one():
+    cut = "the file ends at 5"
+    found = [(0, 8, 12, cut), (0, 4, 8, cut), (0, 5, 16, "is 5 bytes long"), (0, 12, 16, cut), (1, 16, 20, cut), (0, 0, 4, "a")]
+    assert joined(found) == [
+        (0, 0, 4, "a"),
+        (0, 4, 16, cut),
+        (0, 5, 16, "is 5 bytes long"),
+        (1, 16, 20, cut),
+    ]
+    assert joined([(0, 0, 4, cut), (0, 8, 12, cut)]) == [(0, 0, 4, cut), (0, 8, 12, cut)]
+    assert joined([]) == []
+
+
+def test_a_file_that_was_cut_tells_of_its_extents_once(tmp_path):
+    path = tmp_path / "step-0000000003-aa"
+    write_checkpoint(path, {"w": torch.zeros(3 << 20), "v": torch.ones(2 << 20)}, step=3)
+    (file,) = path.glob("rank-*")
+    size = file.stat().st_size
+    file.open("r+b").truncate(4096 + 100)
+    said = [fault for fault in verify_checkpoint(path) if fault.what.startswith("the file ends at")]
+    assert [(fault.begin, fault.end) for fault in said] == [(4096, size)]
+    assert said[0].what.startswith("the file ends at 4196,")
