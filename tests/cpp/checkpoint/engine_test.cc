@@ -220,7 +220,7 @@ TEST(the_copier_preempts_nobody) {
   const ScratchDirectory scratch;
   Engine engine(small());
   const StateInMemory state(1);
-  engine.begin(scratch / "save", state.header, state.spans())->wait_captured();  // by now it has set its policy
+  (void)engine.begin(scratch / "save", state.header, state.spans())->wait_captured();  // by now it has set its policy
   int batch = 0;
   for (const auto& task : std::filesystem::directory_iterator("/proc/self/task"))
     batch += ::sched_getscheduler(std::stoi(task.path().filename())) == SCHED_BATCH;
