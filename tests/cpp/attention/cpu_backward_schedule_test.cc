@@ -26,17 +26,17 @@ bool sees(const std::vector<Segment>& segments, std::int64_t row, std::int64_t k
 
 struct Case {
   std::vector<Segment> segments;
-  std::int64_t total, heads, heads_kv;
+  std::int64_t total, heads, heads_kv, tile_rows;
   BackwardLimits limits;
   BackwardSchedule schedule;
 };
 
 Case random_case(std::mt19937& random, int round) {
-  Case c{random_segments(random, 50, 7), 50, 0, 0, {}, {}};
+  Case c{random_segments(random, 50, 7), 50, 0, 0, 1 + round % 8, {}, {}};
   c.heads_kv = 1 + round % 3, c.heads = c.heads_kv * (1 + round % 2);
-  c.limits = {1 + round % 9, 20 + round % 200, round % 7 == 0 ? 100 : 4, 40, round % 300};
+  c.limits = {1 + round % 9, 20 + round % 200, round % 7 == 0 ? 100 : 4, 40, round % 5, round % 300};
   c.schedule = backward_schedule(c.segments.data(), static_cast<std::int64_t>(c.segments.size()), c.total, c.total, c.heads,
-                                 c.heads_kv, 1 + round % 8, c.limits);
+                                 c.heads_kv, c.tile_rows, c.limits);
   return c;
 }
 
@@ -100,7 +100,7 @@ TEST(a_range_has_a_slab_row_for_each_key_that_it_sees_and_no_other) {
         touched[key] |= static_cast<int>(seen);
       }
       if (range.workspace_row < 0) {
-        CHECK(range.slab_rows <= c.schedule.scratch_rows);
+        CHECK(std::min(range.slab_rows, range.met_once ? c.tile_rows : range.slab_rows) <= c.schedule.scratch_rows);
       } else {
         for (std::int64_t i = 0; i < range.slab_rows * c.heads_kv; ++i) ++workspace[range.workspace_row + i];
       }
@@ -111,6 +111,28 @@ TEST(a_range_has_a_slab_row_for_each_key_that_it_sees_and_no_other) {
     CHECK_EQ(static_cast<std::int64_t>(workspace.size()), c.schedule.workspace_rows);
     for (const auto& [row, times] : workspace) CHECK_EQ(times, 1);
   });
+}
+
+// Then every query tile of a key head is there while a tile of its keys goes by, and no other segment brings that tile again.
+TEST(keys_met_once_belong_to_one_segment_and_one_group) {
+  int once = 0;
+  for_random_cases(36, [&](const Case& c) {
+    for (const QueryRange& range : c.schedule.ranges) {
+      const std::int64_t units = (range.tiles_end - range.tiles_begin) * c.heads / c.heads_kv;
+      bool one_segment = true;
+      for (std::int64_t i = range.tiles_begin; i < range.tiles_end; ++i) {
+        const WorkTile& tile = c.schedule.tiles[i];
+        one_segment =
+            one_segment && tile.list_end - tile.list_begin == 1 &&
+            c.schedule.segments[tile.list_begin] == c.schedule.segments[c.schedule.tiles[range.tiles_begin].list_begin];
+      }
+      CHECK_EQ(range.met_once, range.workspace_row < 0 && units <= c.limits.group_units && one_segment);
+      if (!range.met_once) continue;
+      CHECK(range.runs_end - range.runs_begin <= 1);
+      ++once;
+    }
+  });
+  CHECK(once > 100);
 }
 
 TEST(each_key_is_stored_once) {
@@ -200,7 +222,7 @@ TEST(a_component_alone_is_cut_as_in_a_batch) {
   Segment moved = alone;
   moved.q_begin += 70, moved.q_end += 70, moved.k_begin += 33, moved.k_end += 33;
   const Segment batch[] = {{0, 70, 0, 33, 0, 0, -1, -1}, moved, {370, 400, 333, 900, 0, 0, -1, -1}};
-  const BackwardLimits limits{8, 1000, 4, 1 << 20, 0};
+  const BackwardLimits limits{8, 1000, 4, 1 << 20, 8, 0};
   const BackwardSchedule one = backward_schedule(&alone, 1, 300, 300, 2, 2, 16, limits);
   const BackwardSchedule many = backward_schedule(batch, 3, 400, 900, 2, 2, 16, limits);
   CHECK_EQ(one.ranges.size(), 4u);
@@ -219,7 +241,7 @@ TEST(a_component_alone_is_cut_as_in_a_batch) {
 TEST(a_window_may_be_cut_more_often) {
   const Segment causal{0, 1000, 0, 1000, 0, 0, -1, 0}, window{0, 1000, 0, 1000, 0, 0, 100, 0},
       full{0, 1000, 0, 1000, 0, 0, -1, -1};
-  const BackwardLimits limits{64, 100, 4, 1 << 20, 0};
+  const BackwardLimits limits{64, 100, 4, 1 << 20, 8, 0};
   const auto ranges = [&](const Segment& s) { return backward_schedule(&s, 1, 1000, 1000, 1, 1, 10, limits).ranges.size(); };
   CHECK_EQ(ranges(full), 4u);
   CHECK(ranges(causal) >= 5 && ranges(causal) <= 7);

@@ -60,7 +60,7 @@ class Worker {
         math_(math),
         dim_(p_.shape.head_dim),
         dim_v_(p_.shape.head_dim_v),
-        most_units_(std::clamp<std::size_t>(kGroupBytes / BackwardUnit<Element>::bytes(math_, p_.shape), 1, kMostUnits)),
+        most_units_(group_units(math_, p_.shape)),
         scratch_(bytes()) {
     k_ = scratch_.take(math_.rows_bytes(dim_)), v_ = scratch_.take(math_.rows_bytes(dim_v_));
     k_pairs_ = math_.pairs_are_rows ? k_ : scratch_.take(math_.rows_bytes(dim_));
@@ -68,6 +68,10 @@ class Worker {
     own_slab_.dk = scratch_.template take<Acc>(call.schedule.scratch_rows * padded(dim_));
     own_slab_.dv = scratch_.template take<Acc>(call.schedule.scratch_rows * padded(dim_v_));
     for (std::size_t i = 0; i < most_units_; ++i) units_.emplace_back(p_, math_, scratch_);
+  }
+
+  static std::size_t group_units(const TileMath<Element>& math, const Shape& shape) {
+    return std::clamp<std::size_t>(kGroupBytes / BackwardUnit<Element>::bytes(math, shape), 1, kMostUnits);
   }
 
   void run(const BackwardItem& item) {
@@ -91,6 +95,7 @@ class Worker {
       return attend(range, head_kv);
     }
     slab_ = own_slab_;
+    if (range.met_once) return attend(range, head_kv);
     std::fill(slab_.dk, slab_.dk + range.slab_rows * padded(dim_), Acc(0));
     std::fill(slab_.dv, slab_.dv + range.slab_rows * padded(dim_v_), Acc(0));
     attend(range, head_kv);
@@ -148,12 +153,17 @@ class Worker {
                                                     [](std::int64_t key, const KeyRun& r) { return key < r.begin; }));
     for_each_tile(segment.k_begin, seen, [&](RowRange keys) {
       load_keys(keys, head_kv);
-      const Slab<Acc> slab = rows_of_slab(run.slab + keys.begin - run.begin);
+      if (range.met_once) {
+        std::fill(slab_.dk, slab_.dk + (keys.end - keys.begin) * padded(dim_), Acc(0));
+        std::fill(slab_.dv, slab_.dv + (keys.end - keys.begin) * padded(dim_v_), Acc(0));
+      }
+      const Slab<Acc> slab = rows_of_slab(range.met_once ? 0 : run.slab + keys.begin - run.begin);
       for (std::size_t i = 0; i < count; ++i) {
         if (!units_[i].sees_keys()) continue;
         const RowRange own = keys_of_rows(segment, units_[i].range());
         if (own.begin < keys.end && keys.begin < own.end) meet(segment, units_[i], keys, slab);
       }
+      if (range.met_once) store_keys(p_, math_, slab, keys, head_kv);
     });
   }
 
@@ -272,8 +282,10 @@ void run(const BackwardParams& params, Parallel& parallel, Isa isa) {
   using Acc = typename AccOf<Element>::type;
   const Shape& shape = params.shape;
   const TileMath<Element> math = tile_math<Element>(isa);
+  BackwardLimits limits;
+  limits.group_units = static_cast<std::int64_t>(Worker<Element>::group_units(math, shape));
   const BackwardSchedule schedule = backward_schedule(params.segments, params.segment_count, shape.total_q, shape.total_k,
-                                                      shape.heads, shape.heads_kv, kTile);
+                                                      shape.heads, shape.heads_kv, kTile, limits);
   const Workspace<Acc> workspace(shape, schedule.workspace_rows);
   const Call<Acc> call{params, schedule, workspace};
   const auto items = static_cast<std::int64_t>(schedule.items.size()),

@@ -45,6 +45,7 @@ class Builder {
       : segments_(segments), heads_kv_(heads_kv), group_(heads / heads_kv), limits_(limits) {}
 
   BackwardSchedule build(std::int64_t count, std::int64_t total_q, std::int64_t total_k, std::int64_t tile_rows) {
+    tile_rows_ = tile_rows;
     order_tiles(count, total_q, tile_rows);
     for (std::size_t begin = 0, end = 0; begin < s_.tiles.size(); begin = end) {
       while (end < s_.tiles.size() && component_[end] == component_[begin]) ++end;
@@ -119,7 +120,11 @@ class Builder {
     }
     const auto last = static_cast<std::int64_t>(s_.ranges.size());
     if (last - first == 1) {
-      s_.scratch_rows = std::max(s_.scratch_rows, s_.ranges[first].slab_rows);
+      QueryRange& range = s_.ranges[first];
+      const std::int64_t list = s_.tiles[begin].list_begin;
+      range.met_once = (end - begin) * group_ <= limits_.group_units && s_.tiles[end - 1].list_begin == list &&
+                       s_.tiles[begin].list_end - list == 1;
+      s_.scratch_rows = std::max(s_.scratch_rows, range.met_once ? std::min(range.slab_rows, tile_rows_) : range.slab_rows);
       return;
     }
     for (std::int64_t i = first; i < last; ++i) {
@@ -138,7 +143,7 @@ class Builder {
   }
 
   void append_range(RowRange tiles) {
-    QueryRange range{tiles.begin, tiles.end, static_cast<std::int64_t>(s_.runs.size()), 0, 0, 0, -1};
+    QueryRange range{tiles.begin, tiles.end, static_cast<std::int64_t>(s_.runs.size()), 0, 0, 0, false, -1};
     for (std::int64_t i = tiles.begin; i < tiles.end; ++i) range.pairs += s_.tiles[i].pairs;
     for (const RowRange& run : keys_seen_by(tiles)) {
       s_.runs.push_back({run.begin, run.end, range.slab_rows});
@@ -179,6 +184,7 @@ class Builder {
   const BackwardLimits limits_;
   std::vector<std::int64_t> component_;  // of each tile
   std::vector<RowRange> seen_keys_;
+  std::int64_t tile_rows_ = 0;
   BackwardSchedule s_;
 };
 

@@ -23,6 +23,7 @@ struct BackwardLimits {
   // and while all its slabs have at most slab_share rows for each of its keys, or half of that beyond many_keys: a bound on the
   // workspace. Causal attention needs 2/3 of what full attention does, a window hardly more than one row.
   std::int64_t slab_share = 4, many_keys = std::int64_t{256} << 10;
+  std::int64_t group_units = 8;  // query tiles, times heads of a kv head, that go together
   std::int64_t small_item = std::int64_t{1} << 15;  // pairs of all heads, up to which short components are one item
 };
 
@@ -36,6 +37,7 @@ struct QueryRange {
   std::int64_t runs_begin, runs_end;  // into `runs`: ascending, apart, together the keys that some row of the range sees
   std::int64_t pairs;
   std::int64_t slab_rows;  // of all runs
+  bool met_once;  // all rows go together and meet one segment: each key tile is done after one turn
   std::int64_t workspace_row;  // where the slab of the first kv head begins, the others behind it; -1: the worker's own
 };
 
@@ -59,7 +61,7 @@ struct BackwardSchedule {
   std::vector<BackwardItem> items;  // by falling power of two of the work
   std::vector<SplitKeys> splits;
   std::vector<RowRange> idle_rows, idle_keys;  // seen by nobody: zeros
-  std::int64_t scratch_rows = 0;  // of the largest slab of a worker
+  std::int64_t scratch_rows = 0;  // of the largest slab of a worker: of a tile of keys, or of a range that is not met_once
   std::int64_t workspace_rows = 0;  // of all slabs in the workspace
 };
 
