@@ -1,138 +1,137 @@
 #include "hetsp/attention/cpu/forward.h"
 
-#include <cmath>
+#include <memory>
+#include <optional>
 #include <vector>
 
 #include "hetsp/attention/cpu/dispatch.h"
+#include "hetsp/attention/cpu/forward_schedule.h"
+#include "hetsp/attention/cpu/forward_unit.h"
 #include "hetsp/attention/cpu/pack.h"
 #include "hetsp/attention/cpu/scratch.h"
-#include "hetsp/attention/softmax_state.h"
-#include "hetsp/attention/work_list.h"
 
 namespace hetsp::attention::cpu {
 
 namespace {
 
-// One worker's item: the query rows of a tile, one head, over all keys that they see.
+// Bytes of units that one batch may have: half of an L2 cache of 1 MiB, beside the keys and values that stream through it.
+constexpr std::size_t kBatchBytes = std::size_t{512} << 10;
+constexpr std::int64_t kMostUnits = 8;  // beyond, packing a key tile costs less than 1 % of using it
+
 template <class Element>
-class ForwardItem {
+std::int64_t batch_units(const Shape& shape, const TileMath<Element>& math) {
+  const std::size_t bytes = ForwardUnit<Element>::bytes(shape, math);
+  return std::clamp<std::int64_t>(static_cast<std::int64_t>(kBatchBytes / bytes), 1, kMostUnits);
+}
+
+// One worker: its items, batch by batch.
+template <class Element>
+class ForwardWorker {
  public:
   using Acc = typename AccOf<Element>::type;
 
-  ForwardItem(const ForwardParams& params, const TileMath<Element>& math)
-      : p_(params),
-        math_(math),
-        dim_(params.shape.head_dim),
-        dim_v_(params.shape.head_dim_v),
-        factors_(score_factors(params.score)),
-        scratch_(bytes()) {
-    q_ = scratch_.take(math_.lanes_bytes(dim_));
-    k_ = scratch_.take(math_.rows_bytes(dim_));
-    v_ = scratch_.take(math_.rows_bytes(dim_v_));
+  ForwardWorker(const ForwardParams& params, const TileMath<Element>& math, const ForwardSchedule& schedule)
+      : p_(params), math_(math), s_(schedule), scratch_(bytes()), masks_(static_cast<std::size_t>(schedule.batch_tiles)) {
+    k_ = scratch_.take(math_.rows_bytes(p_.shape.head_dim));
+    v_ = scratch_.take(math_.rows_bytes(p_.shape.head_dim_v));
     tile_scratch_ = scratch_.take(math_.scratch_bytes());
-    out_t_ = scratch_.take<Acc>(kTile * dim_v_);
-    max_ = scratch_.take<Acc>(kTile);
-    sum_ = scratch_.take<Acc>(kTile);
+    for (std::int64_t i = 0; i < s_.batch_tiles * s_.batch_heads; ++i) units_.emplace_back(p_, math_, scratch_);
   }
 
-  void run(const WorkTile& tile, const std::int64_t* list, std::int64_t head) {
-    rows_ = {tile.begin, tile.end};
-    head_ = head;
-    lanes_ = padded(rows_.end - rows_.begin);
-    start();
-    if (tile.pairs > 0) {
-      math_.element.pack_lanes(row<Element>(p_.q, rows_.begin, head), p_.q.token_stride, rows_.end - rows_.begin, lanes_, dim_,
-                               factors_.q, q_);
-      for (std::int64_t i = tile.list_begin; i < tile.list_end; ++i) attend(p_.segments[list[i]]);
-    }
-    alignas(64) Acc factor[kTile], divisor[kTile];
-    finish(factor, divisor);
-    const std::int64_t rows = rows_.end - rows_.begin;
-    if (p_.out_is_acc) {
-      math_.acc.store_lanes(out_t_, rows, dim_v_, factor, divisor, row<Acc>(p_.out, rows_.begin, head), p_.out.token_stride);
-    } else {
-      math_.element.store_lanes(out_t_, rows, dim_v_, factor, divisor, row<Element>(p_.out, rows_.begin, head),
-                                p_.out.token_stride);
+  void run(const ForwardItem& item) {
+    const std::int64_t group = p_.shape.heads / p_.shape.heads_kv;
+    for (std::int64_t begin = item.tiles_begin, end = 0; begin < item.tiles_end; begin = end) {
+      end = batch_end(s_, begin, item.tiles_end);
+      for (std::int64_t head = item.heads_begin, stop = 0; head < item.heads_end; head = stop) {
+        stop = std::min({head + s_.batch_heads, (head / group + 1) * group, item.heads_end});
+        run_batch({begin, end}, {head, stop}, head / group);
+      }
     }
   }
 
  private:
   [[nodiscard]] std::size_t bytes() const {
-    return carved(math_.lanes_bytes(dim_)) + carved(math_.rows_bytes(dim_)) + carved(math_.rows_bytes(dim_v_)) +
-           carved(math_.scratch_bytes()) + carved(static_cast<std::size_t>(kTile * (dim_v_ + 2)) * sizeof(Acc));
+    return carved(math_.rows_bytes(p_.shape.head_dim)) + carved(math_.rows_bytes(p_.shape.head_dim_v)) +
+           carved(math_.scratch_bytes()) +
+           static_cast<std::size_t>(s_.batch_tiles * s_.batch_heads) * ForwardUnit<Element>::bytes(p_.shape, math_);
   }
 
-  // The empty state, or the seed as a part whose logarithm is known: max takes the rounded logarithm, sum the rest.
-  void start() {
-    for (std::int64_t lane = 0; lane < lanes_; ++lane) max_[lane] = -std::numeric_limits<Acc>::infinity(), sum_[lane] = 0;
-    std::fill(out_t_, out_t_ + kTile * dim_v_, Acc(0));
-    if (p_.seed_lse == nullptr) return;
-    for (std::int64_t r = rows_.begin, lane = 0; r < rows_.end; ++r, ++lane) {
-      const SoftmaxState<double> seed =
-          state_from_lse<double>(static_cast<const Acc*>(p_.seed_lse)[head_ * p_.shape.total_q + r]);
-      if (seed.sum == 0) continue;  // out of an empty part is not read
-      max_[lane] = static_cast<Acc>(seed.max);
-      sum_[lane] = static_cast<Acc>(std::exp2(seed.max - static_cast<double>(max_[lane])));
-      const Acc* out = row<Acc>(p_.seed_out, r, head_);
-      for (std::int64_t i = 0; i < dim_v_; ++i) out_t_[i * kTile + lane] = out[i] * sum_[lane];
+  [[nodiscard]] RowRange rows_of(std::int64_t tile) const { return {s_.tiles[tile].begin, s_.tiles[tile].end}; }
+
+  void run_batch(RowRange tiles, RowRange heads, std::int64_t head_kv) {
+    const std::int64_t count = heads.end - heads.begin;
+    const auto unit = [&](std::int64_t tile, std::int64_t head) -> ForwardUnit<Element>& {
+      return units_[static_cast<std::size_t>((tile - tiles.begin) * count + head - heads.begin)];
+    };
+    for (std::int64_t tile = tiles.begin; tile < tiles.end; ++tile)
+      for (std::int64_t head = heads.begin; head < heads.end; ++head) unit(tile, head).load(rows_of(tile), head);
+    const WorkTile& first = s_.tiles[tiles.begin];
+    for (std::int64_t i = first.list_begin; i < first.list_end; ++i) {
+      const Segment& segment = p_.segments[s_.segments[i]];
+      for_each_tile(segment.k_begin, keys_of_tiles(segment, tiles), [&](RowRange keys) {
+        pack(keys, head_kv);
+        for (std::int64_t tile = tiles.begin; tile < tiles.end; ++tile) {
+          TileMask& mask = masks_[static_cast<std::size_t>(tile - tiles.begin)];
+          if (!fill_mask(segment, rows_of(tile), keys, mask)) continue;
+          for (std::int64_t head = heads.begin; head < heads.end; ++head) attend(unit(tile, head), keys, mask);
+        }
+      });
     }
+    for (std::int64_t tile = tiles.begin; tile < tiles.end; ++tile)
+      for (std::int64_t head = heads.begin; head < heads.end; ++head) unit(tile, head).store();
   }
 
-  void attend(const Segment& segment) {
-    const std::int64_t head_kv = head_ / (p_.shape.heads / p_.shape.heads_kv);
-    for_each_tile(segment.k_begin, keys_of_rows(segment, rows_), [&](RowRange keys) {
-      const std::int64_t count = keys.end - keys.begin;
-      const Element *k = row<Element>(p_.k, keys.begin, head_kv), *v = row<Element>(p_.v, keys.begin, head_kv);
-      math_.element.pack_rows(k, p_.k.token_stride, count, dim_, k_);
-      math_.element.pack_pairs(v, p_.v.token_stride, count, dim_v_, v_);
-      fill_mask(segment, rows_, keys, mask_);
-      const bool careful = mask_.cut && math_.element.nonfinite(v, p_.v.token_stride, count, dim_v_);
-      math_.forward({lanes_, count, dim_, dim_v_, q_, k_, v_, static_cast<Acc>(factors_.q), static_cast<Acc>(factors_.cap),
-                     &mask_, careful, tile_scratch_, max_, sum_, out_t_});
-    });
-  }
-
-  // Joins the sink and stores the logarithms; out is out_t times factor / divisor of its lane.
-  void finish(Acc* factor, Acc* divisor) {
-    std::fill(factor, factor + kTile, Acc(0));
-    std::fill(divisor, divisor + kTile, Acc(1));
-    for (std::int64_t r = rows_.begin, lane = 0; r < rows_.end; ++r, ++lane) {
-      SoftmaxState<double> state{max_[lane], sum_[lane]};
-      double weight = 1.0;
-      if (p_.sink != nullptr) {
-        const auto joined = merge(state, state_from_lse<double>(static_cast<const Acc*>(p_.sink)[head_]));
-        state = joined.state;
-        weight = joined.a;
-      }
-      static_cast<Acc*>(p_.lse)[head_ * p_.shape.total_q + r] = static_cast<Acc>(lse(state));
-      if (sum_[lane] == 0) continue;  // a factor of 0 selects: the lane may hold NaN of keys that it does not see
-      factor[lane] = std::max(static_cast<Acc>(weight), std::numeric_limits<Acc>::min());  // a NaN outlives a huge sink
-      divisor[lane] = static_cast<Acc>(state.sum);
+  // All keys that some tile sees; a unit skips what it does not see of them.
+  [[nodiscard]] RowRange keys_of_tiles(const Segment& segment, RowRange tiles) const {
+    RowRange keys{segment.k_end, segment.k_begin};
+    for (std::int64_t tile = tiles.begin; tile < tiles.end; ++tile) {
+      const RowRange own = keys_of_rows(segment, rows_of(tile));
+      if (own.begin < own.end) keys = {std::min(keys.begin, own.begin), std::max(keys.end, own.end)};
     }
+    return keys;
+  }
+
+  void pack(RowRange keys, std::int64_t head_kv) {
+    const std::int64_t count = keys.end - keys.begin;
+    v_rows_ = row<Element>(p_.v, keys.begin, head_kv);
+    math_.element.pack_rows(row<Element>(p_.k, keys.begin, head_kv), p_.k.token_stride, count, p_.shape.head_dim, k_);
+    math_.element.pack_pairs(v_rows_, p_.v.token_stride, count, p_.shape.head_dim_v, v_);
+    nonfinite_.reset();
+  }
+
+  void attend(const ForwardUnit<Element>& unit, RowRange keys, const TileMask& mask) {
+    ForwardTile<Acc> tile = unit.tile();
+    tile.keys = keys.end - keys.begin;
+    if (mask.cut && !nonfinite_.has_value())
+      nonfinite_ = math_.element.nonfinite(v_rows_, p_.v.token_stride, tile.keys, p_.shape.head_dim_v);
+    tile.k = k_, tile.v = v_, tile.mask = &mask, tile.careful = mask.cut && *nonfinite_, tile.scratch = tile_scratch_;
+    math_.forward(tile);
   }
 
   const ForwardParams& p_;
-  const TileMath<Element> math_;
-  const std::int64_t dim_, dim_v_;
-  const ScoreFactors factors_;
+  const TileMath<Element>& math_;
+  const ForwardSchedule& s_;
   Scratch scratch_;
-  void *q_, *k_, *v_, *tile_scratch_;
-  Acc *out_t_, *max_, *sum_;
-  TileMask mask_;
-  RowRange rows_{};
-  std::int64_t head_ = 0, lanes_ = 0;
+  void *k_, *v_, *tile_scratch_;
+  std::vector<ForwardUnit<Element>> units_;  // [tile of the batch][head of the batch]
+  std::vector<TileMask> masks_;              // of the tiles of the batch
+  const Element* v_rows_ = nullptr;
+  std::optional<bool> nonfinite_;  // of the packed values, once asked for
 };
 
 template <class Element>
 void run(const ForwardParams& params, Parallel& parallel, Isa isa) {
-  const WorkList list = work_list(params.segments, params.segment_count, Axis::queries, params.shape.total_q, kTile);
-  const std::int64_t heads = params.shape.heads;
-  const auto items = static_cast<std::int64_t>(list.tiles.size()) * heads;
-  std::vector<std::unique_ptr<ForwardItem<Element>>> worker_item(parallel.workers());
-  for_each_item(parallel, items, [&](std::int64_t item, int worker) {
-    auto& own = worker_item[worker];
-    if (!own) own = std::make_unique<ForwardItem<Element>>(params, tile_math<Element>(isa));
-    own->run(list.tiles[item / heads], list.segments.data(), item % heads);
+  const TileMath<Element> math = tile_math<Element>(isa);
+  ForwardLimits limits;
+  limits.batch_units = batch_units(params.shape, math);
+  limits.workers = parallel.workers();
+  const ForwardSchedule schedule = forward_schedule(params.segments, params.segment_count, params.shape.total_q,
+                                                    params.shape.heads, params.shape.heads_kv, kTile, limits);
+  std::vector<std::unique_ptr<ForwardWorker<Element>>> workers(parallel.workers());
+  for_each_item(parallel, static_cast<std::int64_t>(schedule.items.size()), [&](std::int64_t item, int worker) {
+    auto& own = workers[worker];
+    if (!own) own = std::make_unique<ForwardWorker<Element>>(params, math, schedule);
+    own->run(schedule.items[item]);
   });
 }
 

@@ -21,20 +21,29 @@ Element* row(const View& view, std::int64_t token, std::int64_t head) {
   return static_cast<Element*>(view.data) + token * view.token_stride + head * view.head_stride;
 }
 
-// Which keys of tile `keys` each row of tile `rows` (at least one) sees.
-inline void fill_mask(const Segment& segment, RowRange rows, RowRange keys, TileMask& mask) {
-  const std::int64_t count = keys.end - keys.begin;
-  std::int64_t lane = 0;
-  mask.cut = false;
+// edge[lane] = rows_from + lane for bounds that move with the row, else rows_from, within [0, count].
+inline void fill_edge(std::int64_t rows_from, bool moves, std::int32_t rows, std::int32_t count, std::int32_t* edge) {
+  const auto from = static_cast<std::int32_t>(std::clamp<std::int64_t>(rows_from, -kTile, count));
+  const std::int32_t step = moves ? 1 : 0;
+  for (std::int32_t lane = 0; lane < kTile; ++lane) edge[lane] = std::clamp(from + step * std::min(lane, rows - 1), 0, count);
+}
+
+// Which keys of tile `keys` each row of tile `rows` (at least one, at most kTile) sees; returns whether any sees any.
+inline bool fill_mask(const Segment& segment, RowRange rows, RowRange keys, TileMask& mask) {
+  const auto count = static_cast<std::int32_t>(keys.end - keys.begin), lanes = static_cast<std::int32_t>(rows.end - rows.begin);
+  const RowRange first = visible_keys(segment, rows.begin), last = visible_keys(segment, rows.end - 1);
+  mask.cut = last.begin > keys.begin || first.end < keys.end;
+  mask.widest = count;
+  if (!mask.cut) return true;
+  // A bound of row i, unless the segment's own end stops it, is that of row 0 plus i. Taken before that stop, it moves with the
+  // row throughout; what lies beyond the segment's keys is beyond the tile too, and clamped.
+  const std::int64_t shift = segment.q_pos0 + (rows.begin - segment.q_begin) - segment.k_pos0 + segment.k_begin;
+  const bool left = segment.left >= 0, right = segment.right >= 0;
+  fill_edge(left ? shift - segment.left - keys.begin : 0, left, lanes, count, mask.low);
+  fill_edge(right ? shift + segment.right + 1 - keys.begin : count, right, lanes, count, mask.high);
   mask.widest = 0;
-  for (std::int64_t r = rows.begin; r < rows.end; ++r, ++lane) {
-    const RowRange seen = visible_keys(segment, r);
-    mask.low[lane] = static_cast<std::int32_t>(std::clamp<std::int64_t>(seen.begin - keys.begin, 0, count));
-    mask.high[lane] = static_cast<std::int32_t>(std::clamp<std::int64_t>(seen.end - keys.begin, 0, count));
-    mask.cut |= mask.low[lane] > 0 || mask.high[lane] < count;
-    mask.widest = std::max(mask.widest, mask.high[lane] - mask.low[lane]);
-  }
-  for (; lane < kTile; ++lane) mask.low[lane] = mask.low[lane - 1], mask.high[lane] = mask.high[lane - 1];
+  for (std::int32_t lane = 0; lane < lanes; ++lane) mask.widest = std::max(mask.widest, mask.high[lane] - mask.low[lane]);
+  return first.begin < keys.end && last.end > keys.begin && first.begin < last.end;
 }
 
 // Calls body(tile) for the tiles of `range`, which are counted from `origin` (<= range.begin) and not from the range: the

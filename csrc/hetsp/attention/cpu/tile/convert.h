@@ -66,16 +66,49 @@ inline void narrow_some(Vec<typename AccOf<T>::type> value, T* to, std::int64_t 
   for (std::int64_t i = 0; i < count; ++i) to[i] = some[i];
 }
 
-// value * factor, rounded once.
-inline Vec<double> scaled(Vec<double> value, double factor) { return value * factor; }
-inline Vec<float> scaled(Vec<float> value, double factor) {
-  typedef double Wide __attribute__((vector_size(HETSP_VECTOR_BYTES)));
-  typedef float Half __attribute__((vector_size(HETSP_VECTOR_BYTES / 2), may_alias));
-  auto* halves = reinterpret_cast<Half*>(&value);
-  for (int half = 0; half < 2; ++half)
-    halves[half] = __builtin_convertvector(__builtin_convertvector(halves[half], Wide) * factor, Half);
-  return value;
-}
+// Products with one number, rounded once: a float times a double has more digits than either vector type holds.
+template <class Lane>
+class Scale;
+template <>
+class Scale<double> {
+ public:
+  explicit Scale(double factor) : factor_(factor) {}
+  Vec<double> operator()(Vec<double> value) const { return value * factor_; }
+
+ private:
+  double factor_;
+};
+template <>
+class Scale<float> {
+ public:
+#if defined(__FMA__)
+  // factor = high + low, of one sign and neither 0, so that an infinity stays one.
+  explicit Scale(double factor) {
+    auto high = static_cast<float>(factor);
+    const double beyond = (static_cast<double>(high) - factor) * (factor < 0 ? -1 : 1);
+    if (beyond > 0) high = __builtin_bit_cast(float, __builtin_bit_cast(std::int32_t, high) - 1);  // towards 0
+    const auto low = static_cast<float>(factor - static_cast<double>(high));
+    high_ = all(high), low_ = all(low == 0 ? high * 0x1p-64F : low);
+  }
+  Vec<float> operator()(Vec<float> value) const { return value * high_ + value * low_; }
+
+ private:
+  Vec<float> high_, low_;
+#else
+  explicit Scale(double factor) : factor_(factor) {}
+  Vec<float> operator()(Vec<float> value) const {
+    typedef double Wide __attribute__((vector_size(HETSP_VECTOR_BYTES)));
+    typedef float Half __attribute__((vector_size(HETSP_VECTOR_BYTES / 2), may_alias));
+    auto* halves = reinterpret_cast<Half*>(&value);
+    for (int half = 0; half < 2; ++half)
+      halves[half] = __builtin_convertvector(__builtin_convertvector(halves[half], Wide) * factor_, Half);
+    return value;
+  }
+
+ private:
+  double factor_;
+#endif
+};
 
 // Lanes of the lower (upper = 0) or upper halves of a and b in turn.
 template <int upper, class Lane, std::size_t... I>

@@ -40,19 +40,23 @@ void pack_lanes(const T* from, std::int64_t stride, std::int64_t rows, std::int6
                 void* to) {
   constexpr int width = kWidth<Acc<T>>;
   auto* tile = static_cast<Acc<T>*>(to);
+  const Scale<Acc<T>> scale(factor);
   for (std::int64_t lane = 0; lane < lanes; lane += width)
     for (std::int64_t i = 0; i < dim; i += width) {
-      Vec<Acc<T>> square[width];
-#pragma GCC unroll 16
-      for (int r = 0; r < width; ++r)
-        square[r] = lane + r < rows ? scaled(widen_at(from + (lane + r) * stride, i, dim), factor) : Vec<Acc<T>>{};
-      transpose<Acc<T>>(square);
+      const T* corner = from + lane * stride + i;
       Acc<T>* column = tile + i * kTile + lane;
-      if (i + width <= dim) {
+      Vec<Acc<T>> square[width];
+      if (lane + width <= rows && i + width <= dim) {
+#pragma GCC unroll 16
+        for (int r = 0; r < width; ++r) square[r] = scale(widen(corner + r * stride));
+        transpose<Acc<T>>(square);
 #pragma GCC unroll 16
         for (int r = 0; r < width; ++r) at(column + r * kTile) = square[r];
       } else {
-        for (int r = 0; r < dim - i; ++r) at(column + r * kTile) = square[r];
+        for (int r = 0; r < width; ++r)
+          square[r] = lane + r < rows ? scale(widen_at(corner + r * stride, 0, dim - i)) : Vec<Acc<T>>{};
+        transpose<Acc<T>>(square);
+        for (int r = 0; r < least(width, dim - i); ++r) at(column + r * kTile) = square[r];
       }
     }
 }
@@ -95,18 +99,25 @@ void store_lanes(const Acc<T>* from, std::int64_t rows, std::int64_t dim, const 
   for (std::int64_t lane = 0; lane < rows; lane += width) {
     const Vec<Acc<T>> factor = at(lane_factor + lane), divisor = lane_divisor != nullptr ? at(lane_divisor + lane) : one;
     const Vec<Acc<T>> reciprocal = one / divisor;
+    const auto value = [&](std::int64_t column) {
+      Vec<Acc<T>> x = at(from + column * kTile + lane) * factor;
+      if (lane_divisor != nullptr) x = quotient<Acc<T>>(x, divisor, reciprocal);
+      return factor == zero ? zero : x;
+    };
     for (std::int64_t i = 0; i < dim; i += width) {
+      T* corner = to + lane * stride + i;
       Vec<Acc<T>> square[width];
+      if (lane + width <= rows && i + width <= dim) {
 #pragma GCC unroll 16
-      for (int r = 0; r < width; ++r) {
-        const std::int64_t column = least(i + r, dim - 1);  // the last again where there is none: not stored
-        Vec<Acc<T>> value = at(from + column * kTile + lane) * factor;
-        if (lane_divisor != nullptr) value = quotient<Acc<T>>(value, divisor, reciprocal);
-        square[r] = factor == zero ? zero : value;
+        for (int r = 0; r < width; ++r) square[r] = value(i + r);
+        transpose<Acc<T>>(square);
+#pragma GCC unroll 16
+        for (int r = 0; r < width; ++r) narrow(square[r], corner + r * stride);
+      } else {
+        for (int r = 0; r < width; ++r) square[r] = i + r < dim ? value(i + r) : zero;
+        transpose<Acc<T>>(square);
+        for (std::int64_t r = 0; r < least(width, rows - lane); ++r) narrow_at(square[r], corner + r * stride, 0, dim - i);
       }
-      transpose<Acc<T>>(square);
-      const std::int64_t count = least(width, rows - lane);
-      for (std::int64_t r = 0; r < count; ++r) narrow_at(square[r], to + (lane + r) * stride, i, dim);
     }
   }
 }

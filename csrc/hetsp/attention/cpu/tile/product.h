@@ -20,59 +20,86 @@ struct Product {
   const T* scale;             // [n] for rescale_and_add: C = C scale + A B
 };
 
+// How A lies: rows of consecutive k (a_k = 1), or the transpose of such (a_m = 1). Known at compile time, so that the addresses
+// of a block's numbers are few registers and displacements.
+enum class A { rows, columns };
+
 // R x V vectors of C in registers.
-template <int R, int V, Join join, class T>
+template <int R, int V, Join join, A a, class T>
 inline void block(const Product<T>& p, std::int64_t m0, std::int64_t n0) {
+  constexpr int kBase = 4, kBases = (R + kBase - 1) / kBase;  // rows of A that share an address register
   Vec<T> sum[R][V] = {};
-  const T* a = p.a + m0 * p.a_m;
-  const T* b = p.b + n0;
-  for (std::int64_t k = 0; k < p.k; ++k, a += p.a_k, b += p.b_k) {
+  const T* bases[kBases];
+#pragma GCC unroll 8
+  for (int i = 0; i < kBases; ++i) bases[i] = p.a + (m0 + i * kBase) * p.a_m;
+  const T *column = p.a + m0, *b = p.b + n0;
+  T* to = p.c + m0 * p.c_m + n0;  // and the other fields in registers: stores to C may change `p`, for all the compiler knows
+  [[maybe_unused]] const T* scale = join == Join::rescale_and_add ? p.scale + n0 : nullptr;
+  const std::int64_t a_m = p.a_m, a_k = p.a_k, b_k = p.b_k, c_m = p.c_m, last = p.k;
+  for (std::int64_t k = 0; k < last; ++k, b += b_k, column += a_k) {
     Vec<T> row[V];
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) row[v] = at(b + v * kWidth<T>);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
-      const T x = a[r * p.a_m];
+      const T x = a == A::rows ? bases[r / kBase][r % kBase * a_m + k] : column[r];
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) sum[r][v] += x * row[v];
     }
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) {
-      Vec<T>& c = at(p.c + (m0 + r) * p.c_m + n0 + v * kWidth<T>);
+      Vec<T>& c = at(to + r * c_m + v * kWidth<T>);
       if constexpr (join == Join::set) c = sum[r][v];
       if constexpr (join == Join::add) c += sum[r][v];
-      if constexpr (join == Join::rescale_and_add) c = c * at(p.scale + n0 + v * kWidth<T>) + sum[r][v];
+      if constexpr (join == Join::rescale_and_add) c = c * at(scale + v * kWidth<T>) + sum[r][v];
     }
 }
 
-// R rows at a time, then fewer.
-template <int R, int V, Join join, class T>
-inline void column(const Product<T>& p, std::int64_t m, std::int64_t n0) {
-  for (; m + R <= p.m; m += R) block<R, V, join>(p, m, n0);
+// Rows of C per block of V vectors: as many sums as registers allow beside V vectors of B and one broadcast, and at least
+// eight, for two multiply-adds in each clock of a latency of four.
+constexpr int kMostVectors = HETSP_VECTOR_BYTES == 64 ? 4 : 2;
+constexpr int block_rows(int vectors) {
+  if (HETSP_VECTOR_BYTES != 64) return vectors == 2 ? 6 : 12;
+  return vectors == 4 ? 6 : vectors == 3 ? 8 : vectors == 2 ? 12 : 16;
+}
+
+template <int R, int V, Join join, A a, class T>
+inline void blocks(const Product<T>& p, std::int64_t m, std::int64_t n0) {
+  for (; m + R <= p.m; m += R) block<R, V, join, a>(p, m, n0);
   if constexpr (R > 1) {
-    if (m < p.m) column<R == 6 ? 4 : R / 2, V, join>(p, m, n0);
+    constexpr int rest = R > 8 ? 8 : R > 4 ? 4 : R / 2;
+    if (m < p.m) blocks<rest, V, join, a>(p, m, n0);
   }
 }
 
-// Blocks of rows x vectors as fast as any that fit the registers: 4 x 4, 8 x 2 and 8 x 1 of 32 (Zen 5, operands in the
-// first-level cache: 277, 258 and 224 gigaflop/s, where 6 x 4 gave 264, 12 x 2 160 and 16 x 1 128), 6 x 2 of 16.
-template <Join join, class T>
-inline void multiply(const Product<T>& p) {
-  constexpr int width = kWidth<T>;
-  constexpr bool wide = HETSP_VECTOR_BYTES == 64;  // 32 registers, else 16
+template <Join join, A a, class T>
+inline void multiply_by(const Product<T>& p) {
+  constexpr std::int64_t width = kWidth<T>, step = kMostVectors * width;
   std::int64_t n = 0;
-  if constexpr (wide)
-    for (; n + 4 * width <= p.n; n += 4 * width) column<4, 4, join>(p, 0, n);
-  for (; n + 2 * width <= p.n; n += 2 * width) column<wide ? 8 : 6, 2, join>(p, 0, n);
-  if (n < p.n) column<8, 1, join>(p, 0, n);
+  for (; n + step <= p.n; n += step) blocks<block_rows(kMostVectors), kMostVectors, join, a>(p, 0, n);
+  switch ((p.n - n) / width) {
+    case 3:
+      return blocks<block_rows(3), 3, join, a>(p, 0, n);
+    case 2:
+      return blocks<block_rows(2), 2, join, a>(p, 0, n);
+    case 1:
+      return blocks<block_rows(1), 1, join, a>(p, 0, n);
+    default:
+      return;
+  }
 }
 
-// C = A B, the sum over k cut into runs of kRun terms: sqrt(kRun) + sqrt(k / kRun) roundings instead of sqrt(k). Worth it
-// for the short sums of scores and of dout . v, whose errors are not averaged over keys.
-constexpr std::int64_t kRun = 16;
+// One of a_m and a_k is 1.
+template <Join join, class T>
+inline void multiply(const Product<T>& p) {
+  p.a_k == 1 ? multiply_by<join, A::rows>(p) : multiply_by<join, A::columns>(p);
+}
+
+// C = A B, the sum over k cut into runs of kRun terms: sqrt(kRun) + sqrt(k / kRun) roundings instead of sqrt(k).
+constexpr std::int64_t kRun = 64;
 template <class T>
 inline void multiply_in_runs(Product<T> p) {
   const std::int64_t total = p.k;
