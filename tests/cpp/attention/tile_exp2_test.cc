@@ -24,9 +24,10 @@ class OneKey {
     for (std::int64_t lane = 0; lane < kLanes; ++lane) dout_[lane] = 1, dout_rows_[lane * kLanes] = 1;
     mask_.cut = false, mask_.widest = kTile;  // the products, not the path of few pairs
     tile_.lanes = tile_.rows = kLanes, tile_.keys = tile_.dim = tile_.dim_v = 1;
-    tile_.q = q_, tile_.dout = dout_, tile_.k = tile_.v = one_, tile_.q_pairs = tile_.dout_pairs = dout_rows_;
+    tile_.q = q_, tile_.dout = dout_, tile_.k = tile_.v = tile_.k_pairs = one_, tile_.q_pairs = tile_.dout_pairs = dout_rows_;
     tile_.factor = 1, tile_.cap = cap, tile_.mask = &mask_;
-    tile_.lse_high = lse_high_, tile_.lse_low = lse_low_, tile_.delta = delta_, tile_.dk = dk_, tile_.dv = dv_;
+    tile_.lse_high = lse_high_, tile_.lse_low = lse_low_, tile_.delta = delta_, tile_.dq_t = dq_t_, tile_.dk = dk_,
+    tile_.dv = dv_;
     tile_.scratch = scratch_.take(math_.scratch_bytes());
   }
 
@@ -42,7 +43,7 @@ class OneKey {
  private:
   const TileMath<Acc> math_;
   Scratch scratch_;
-  alignas(64) Acc q_[kTile], dout_[kTile], lse_high_[kTile], lse_low_[kTile], delta_[kTile];
+  alignas(64) Acc q_[kTile], dout_[kTile], lse_high_[kTile], lse_low_[kTile], delta_[kTile], dq_t_[kTile] = {};
   alignas(64) Acc one_[kLanes], dout_rows_[kLanes * kLanes] = {}, dk_[kLanes] = {}, dv_[kLanes] = {};
   TileMask mask_;
   BackwardTile<Acc> tile_{};

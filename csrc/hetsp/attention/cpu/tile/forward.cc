@@ -20,7 +20,7 @@ void softmax(const ForwardTile<T>& t, const Part& part, T* scores, T* scale) {
   Vec<T> before[V], top[V], sum[V] = {};
 #pragma GCC unroll 4
   for (int v = 0; v < V; ++v) before[v] = top[v] = at(t.max + part.lane + v * kWidth<T>);
-  for (std::int64_t key = part.begin; key < part.end; ++key)
+  for (std::int64_t key = part.begin; key < part.end; ++key) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
       const std::int64_t lane = part.lane + v * kWidth<T>;
@@ -31,16 +31,18 @@ void softmax(const ForwardTile<T>& t, const Part& part, T* scores, T* scale) {
       if (cut || t.cap != 0) stored = s;
       top[v] = s > top[v] ? s : top[v];
     }
+  }
   Vec<T> origin[V];  // a stand-in in the exponents only: the stored maximum stays -inf, or a later -1e5 would lose to 0
 #pragma GCC unroll 4
   for (int v = 0; v < V; ++v) origin[v] = top[v] == hidden ? all(T(0)) : top[v];
-  for (std::int64_t key = part.begin; key < part.end; ++key)
+  for (std::int64_t key = part.begin; key < part.end; ++key) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
       Vec<T>& s = at(scores + key * kTile + part.lane + v * kWidth<T>);
       s = exp2(s - origin[v]);
       sum[v] += s;
     }
+  }
 #pragma GCC unroll 4
   for (int v = 0; v < V; ++v) {
     const std::int64_t lane = part.lane + v * kWidth<T>;
