@@ -8,6 +8,7 @@
 #include "hetsp/attention/cpu/forward_schedule.h"
 #include "hetsp/attention/cpu/forward_unit.h"
 #include "hetsp/attention/cpu/pack.h"
+#include "hetsp/attention/cpu/prefetch.h"
 #include "hetsp/attention/cpu/scratch.h"
 
 namespace hetsp::attention::cpu {
@@ -42,6 +43,7 @@ class ForwardWorker {
     const std::int64_t group = p_.shape.heads / p_.shape.heads_kv;
     for (std::int64_t begin = item.tiles_begin, end = 0; begin < item.tiles_end; begin = end) {
       end = batch_end(s_, begin, item.tiles_end);
+      if (end < item.tiles_end) prefetch_all_heads({end, batch_end(s_, end, item.tiles_end)});
       for (std::int64_t head = item.heads_begin, stop = 0; head < item.heads_end; head = stop) {
         stop = std::min({head + s_.batch_heads, (head / group + 1) * group, item.heads_end});
         run_batch({begin, end}, {head, stop}, head / group);
@@ -65,9 +67,7 @@ class ForwardWorker {
     };
     for (std::int64_t tile = tiles.begin; tile < tiles.end; ++tile)
       for (std::int64_t head = heads.begin; head < heads.end; ++head) unit(tile, head).load(rows_of(tile), head);
-    const WorkTile& first = s_.tiles[tiles.begin];
-    for (std::int64_t i = first.list_begin; i < first.list_end; ++i) {
-      const Segment& segment = p_.segments[s_.segments[i]];
+    for_each_segment(tiles, [&](const Segment& segment) {
       for_each_tile(segment.k_begin, keys_of_tiles(segment, tiles), [&](RowRange keys) {
         pack(keys, head_kv);
         for (std::int64_t tile = tiles.begin; tile < tiles.end; ++tile) {
@@ -76,9 +76,29 @@ class ForwardWorker {
           for (std::int64_t head = heads.begin; head < heads.end; ++head) attend(unit(tile, head), keys, mask);
         }
       });
-    }
+    });
     for (std::int64_t tile = tiles.begin; tile < tiles.end; ++tile)
       for (std::int64_t head = heads.begin; head < heads.end; ++head) unit(tile, head).store();
+  }
+
+  // The segments that tiles of one batch meet.
+  template <class Body>
+  void for_each_segment(RowRange tiles, const Body& body) const {
+    const WorkTile& first = s_.tiles[tiles.begin];
+    for (std::int64_t i = first.list_begin; i < first.list_end; ++i) body(p_.segments[s_.segments[i]]);
+  }
+
+  void prefetch_all_heads(RowRange tiles) const {
+    const std::size_t size = sizeof(Element);
+    const RowRange rows{rows_of(tiles.begin).begin, rows_of(tiles.end - 1).end};
+    prefetch(p_.q, size, rows, p_.shape.heads, p_.shape.head_dim);
+    prefetch({p_.out.data, p_.out.token_stride, p_.out.head_stride}, p_.out_is_acc ? sizeof(Acc) : size, rows, p_.shape.heads,
+             p_.shape.head_dim_v);
+    for_each_segment(tiles, [&](const Segment& segment) {
+      const RowRange keys = keys_of_tiles(segment, tiles);
+      prefetch(p_.k, size, keys, p_.shape.heads_kv, p_.shape.head_dim);
+      prefetch(p_.v, size, keys, p_.shape.heads_kv, p_.shape.head_dim_v);
+    });
   }
 
   // All keys that some tile sees; a unit skips what it does not see of them.
