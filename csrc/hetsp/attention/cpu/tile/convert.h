@@ -2,6 +2,10 @@
 // number.h, and the transposition of a square of them.
 #pragma once
 
+#if defined(__F16C__) || defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 #include <utility>
 
 #include "hetsp/attention/cpu/tile/simd.h"
@@ -18,6 +22,11 @@ inline Vec<float> widen(const BFloat16* from) {
   return reinterpret_cast<const Vec<float>&>(bits);
 }
 inline Vec<float> widen(const Float16* from) {
+#if defined(__AVX512F__)
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+#elif defined(__F16C__)
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+#else
   const Words bits = __builtin_convertvector(*reinterpret_cast<const Halves*>(from), Words);
   const Words sign = (bits & 0x8000U) << 16, magnitude = bits & 0x7fffU;
   // The exponent moves from bias 15 to 127, and that of infinity and NaN to 255. Subnormals are units of 2^-24: as integers
@@ -28,6 +37,7 @@ inline Vec<float> widen(const Float16* from) {
   wide = magnitude < 0x0400U ? reinterpret_cast<const Words&>(units) : wide;
   wide |= sign;
   return reinterpret_cast<const Vec<float>&>(wide);
+#endif
 }
 
 inline void narrow(Vec<float> value, float* to) { *reinterpret_cast<Simd<float>::Loose*>(to) = value; }
@@ -38,6 +48,11 @@ inline void narrow(Vec<float> value, BFloat16* to) {
   *reinterpret_cast<Halves*>(to) = __builtin_convertvector((bits & 0x7fffffffU) > 0x7f800000U ? nan : rounded, Halves);
 }
 inline void narrow(Vec<float> value, Float16* to) {
+#if defined(__AVX512F__)
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+#elif defined(__F16C__)
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+#else
   const Words bits = reinterpret_cast<const Words&>(value), sign = bits >> 16 & 0x8000U, magnitude = bits & 0x7fffffffU;
   Words half = (magnitude + 0xfffU + (magnitude >> 13 & 1U) - (112U << 23)) >> 13;
   // Below 2^-14 the fraction, with its leading one, is shifted to units of 2^-24 and rounded there; 2^-25 and less is 0.
@@ -50,6 +65,7 @@ inline void narrow(Vec<float> value, Float16* to) {
   half = magnitude >= 0x477ff000U ? (Words{} + 0x7c00U) : half;
   half = magnitude > 0x7f800000U ? (Words{} + 0x7e00U) : half;
   *reinterpret_cast<Halves*>(to) = __builtin_convertvector(half | sign, Halves);
+#endif
 }
 
 // The first `count` < kWidth elements only, the other lanes 0.
