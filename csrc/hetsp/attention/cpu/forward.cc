@@ -40,14 +40,10 @@ class ForwardWorker {
   }
 
   void run(const ForwardItem& item) {
-    const std::int64_t group = p_.shape.heads / p_.shape.heads_kv;
-    for (std::int64_t begin = item.tiles_begin, end = 0; begin < item.tiles_end; begin = end) {
-      end = batch_end(s_, begin, item.tiles_end);
-      if (end < item.tiles_end) prefetch_all_heads({end, batch_end(s_, end, item.tiles_end)});
-      for (std::int64_t head = item.heads_begin, stop = 0; head < item.heads_end; head = stop) {
-        stop = std::min({head + s_.batch_heads, (head / group + 1) * group, item.heads_end});
-        run_batch({begin, end}, {head, stop}, head / group);
-      }
+    for (Batch batch = batch_at(item, item.tiles_begin, item.heads_begin); !batch.none();) {
+      const Batch next = next_batch(item, batch);
+      run_batch(batch, next);
+      batch = next;
     }
   }
 
@@ -60,16 +56,38 @@ class ForwardWorker {
 
   [[nodiscard]] RowRange rows_of(std::int64_t tile) const { return {s_.tiles[tile].begin, s_.tiles[tile].end}; }
 
-  void run_batch(RowRange tiles, RowRange heads, std::int64_t head_kv) {
+  struct Batch {
+    RowRange tiles, heads;  // heads of one kv head; without tiles: there is none
+    [[nodiscard]] bool none() const { return tiles.begin >= tiles.end; }
+  };
+
+  [[nodiscard]] std::int64_t group() const { return p_.shape.heads / p_.shape.heads_kv; }
+
+  [[nodiscard]] Batch batch_at(const ForwardItem& item, std::int64_t tile, std::int64_t head) const {
+    if (tile >= item.tiles_end) return {{tile, tile}, {head, head}};
+    const std::int64_t end = std::min({head + s_.batch_heads, (head / group() + 1) * group(), item.heads_end});
+    return {{tile, batch_end(s_, tile, item.tiles_end)}, {head, end}};
+  }
+  // All heads of the same rows before other rows.
+  [[nodiscard]] Batch next_batch(const ForwardItem& item, const Batch& batch) const {
+    if (batch.heads.end < item.heads_end) return batch_at(item, batch.tiles.begin, batch.heads.end);
+    return batch_at(item, batch.tiles.end, item.heads_begin);
+  }
+
+  void run_batch(const Batch& batch, const Batch& next) {
+    const auto [tiles, heads] = batch;
     const std::int64_t count = heads.end - heads.begin;
     const auto unit = [&](std::int64_t tile, std::int64_t head) -> ForwardUnit<Element>& {
       return units_[static_cast<std::size_t>((tile - tiles.begin) * count + head - heads.begin)];
     };
     for (std::int64_t tile = tiles.begin; tile < tiles.end; ++tile)
       for (std::int64_t head = heads.begin; head < heads.end; ++head) unit(tile, head).load(rows_of(tile), head);
+    fetch_queries(next);
     for_each_segment(tiles, [&](const Segment& segment) {
-      for_each_tile(segment.k_begin, keys_of_tiles(segment, tiles), [&](RowRange keys) {
-        pack(keys, head_kv);
+      const RowRange seen = keys_of_tiles(segment, tiles);
+      for_each_tile(segment.k_begin, seen, [&](RowRange keys) {
+        pack(keys, heads.begin / group());
+        keys.end < seen.end ? fetch_keys({keys.end, std::min(keys.end + kTile, seen.end)}, heads.begin) : fetch_keys(next);
         for (std::int64_t tile = tiles.begin; tile < tiles.end; ++tile) {
           TileMask& mask = masks_[static_cast<std::size_t>(tile - tiles.begin)];
           if (!fill_mask(segment, rows_of(tile), keys, mask)) continue;
@@ -88,17 +106,26 @@ class ForwardWorker {
     for (std::int64_t i = first.list_begin; i < first.list_end; ++i) body(p_.segments[s_.segments[i]]);
   }
 
-  void prefetch_all_heads(RowRange tiles) const {
-    const std::size_t size = sizeof(Element);
-    const RowRange rows{rows_of(tiles.begin).begin, rows_of(tiles.end - 1).end};
-    prefetch(p_.q, size, rows, p_.shape.heads, p_.shape.head_dim);
-    prefetch({p_.out.data, p_.out.token_stride, p_.out.head_stride}, p_.out_is_acc ? sizeof(Acc) : size, rows, p_.shape.heads,
-             p_.shape.head_dim_v);
-    for_each_segment(tiles, [&](const Segment& segment) {
-      const RowRange keys = keys_of_tiles(segment, tiles);
-      prefetch(p_.k, size, keys, p_.shape.heads_kv, p_.shape.head_dim);
-      prefetch(p_.v, size, keys, p_.shape.heads_kv, p_.shape.head_dim_v);
-    });
+  // What the next step packs is fetched while this one computes, a step at a time: a document's rows of all heads at once are
+  // more lines than a core can wait for, and stop it.
+  void fetch(const ConstView& view, RowRange rows, std::int64_t head, std::int64_t dim) const {
+    prefetch({row<Element>(view, 0, head), view.token_stride, view.head_stride}, sizeof(Element), rows, 1, dim);
+  }
+  void fetch_queries(const Batch& batch) const {
+    for (std::int64_t tile = batch.tiles.begin; tile < batch.tiles.end; ++tile)
+      for (std::int64_t head = batch.heads.begin; head < batch.heads.end; ++head)
+        fetch(p_.q, rows_of(tile), head, p_.shape.head_dim);
+  }
+  void fetch_keys(RowRange keys, std::int64_t head) const {
+    fetch(p_.k, keys, head / group(), p_.shape.head_dim);
+    fetch(p_.v, keys, head / group(), p_.shape.head_dim_v);
+  }
+  void fetch_keys(const Batch& batch) const {
+    if (batch.none()) return;
+    const WorkTile& tile = s_.tiles[batch.tiles.begin];
+    if (tile.list_begin == tile.list_end) return;
+    const RowRange keys = keys_of_tiles(p_.segments[s_.segments[tile.list_begin]], batch.tiles);
+    fetch_keys({keys.begin, std::min(keys.begin + kTile, keys.end)}, batch.heads.begin);
   }
 
   // All keys that some tile sees; a unit skips what it does not see of them.
