@@ -7,6 +7,7 @@
 
 #include "hetsp/attention/validate.h"
 #include "hetsp/base/error.h"
+#include "hetsp/base/zero_pages.h"
 #include "torch_ops/at_edge.h"
 
 namespace hetsp::torch_ops {
@@ -100,8 +101,15 @@ ConstView const_view(const Tensor& t) { return {t.const_data_ptr(), t.stride(0),
 View view(const Tensor& t) { return {t.mutable_data_ptr(), t.stride(0), t.stride(1)}; }
 const void* data(const std::optional<Tensor>& t) { return t ? t->const_data_ptr() : nullptr; }
 
+// Large results on the CPU are often fresh from the system, where the first touch of each 4 KB costs as much as some of the
+// work on short sequences.
+constexpr int64_t kLargeBytes = int64_t{4} << 20;
+
 Tensor empty(const Tensor& like, std::initializer_list<int64_t> shape, ScalarType type) {
-  return torch::stable::new_empty(like, {shape.begin(), shape.size()}, type);
+  Tensor result = torch::stable::new_empty(like, {shape.begin(), shape.size()}, type);
+  const int64_t bytes = result.numel() * static_cast<int64_t>(result.element_size());
+  if (result.is_cpu() && bytes >= kLargeBytes) advise_huge_pages(result.mutable_data_ptr(), static_cast<std::size_t>(bytes));
+  return result;
 }
 
 std::optional<Tensor> contiguous(const std::optional<Tensor>& t) {

@@ -19,4 +19,8 @@ class ZeroPages {
   void* data_ = nullptr;
 };
 
+// Asks the system to back the whole pages of [data, data + bytes) by huge ones when they are first touched. Advice alone:
+// contents stay, and a system without huge pages does without.
+void advise_huge_pages(void* data, std::size_t bytes);
+
 }  // namespace hetsp

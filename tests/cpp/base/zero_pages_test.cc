@@ -1,8 +1,10 @@
 #include "hetsp/base/zero_pages.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <new>
+#include <vector>
 
 #include "support/check.h"
 
@@ -19,6 +21,14 @@ TEST(zeros_that_can_be_written) {
       CHECK_EQ(others, 0u);
     }
   }
+}
+
+TEST(advice_changes_nothing) {
+  std::vector<unsigned char> data(std::size_t{3} << 20, 5);
+  hetsp::advise_huge_pages(data.data() + 1, data.size() - 2);
+  hetsp::advise_huge_pages(data.data() + 1, 3);
+  hetsp::advise_huge_pages(nullptr, 0);
+  CHECK(std::all_of(data.begin(), data.end(), [](unsigned char x) { return x == 5; }));
 }
 
 TEST(none_and_too_many) {
