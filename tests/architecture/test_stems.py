@@ -102,7 +102,21 @@ def test_no_drawers():
     assert named == [], "name the thing, not the drawer"
 
 
+def named_twice(names: list[str]) -> list[str]:
+    """Test modules that share their name with another: pytest imports each by its name alone, and stops at the second."""
+    stems = [PurePosixPath(name).name for name in names]
+    return sorted(name for name, stem in zip(names, stems, strict=True) if stems.count(stem) > 1)
+
+
+def test_no_two_test_modules_share_a_name():
+    assert named_twice([name for name in files("tests/", ".py") if PurePosixPath(name).name.startswith("test_")]) == []
+
+
 def test_a_violation_is_caught():
+    assert named_twice(["tests/a/test_x.py", "tests/b/test_x.py", "tests/b/test_y.py"]) == [
+        "tests/a/test_x.py",
+        "tests/b/test_x.py",
+    ]
     known = {"csrc/hetsp/r/a.h", "tests/cpp/r/a_test.cc", "csrc/hetsp/r/cpu/b.h", "tests/cpp/r/cpu_b_test.cc"}
     assert not header_missing("csrc/hetsp/r/a.cc", known)
     assert not header_missing("csrc/hetsp/r/cuda/a.cu", known)

@@ -237,9 +237,12 @@ TEST(every_call_that_fails_fails_the_capture_and_nothing_else) {
       }
       CHECK(all > 40);
     } else {
-      CHECK(threw || call->first == "allocate" || call->first == "set_device" || call->first == "done");
+      // Without memory it goes on, slower. The others are made as often as time has it: fewer of them than in the first run,
+      // and the fault was never reached.
+      CHECK(threw || call->first == "allocate" || call->first == "set_device" || call->first == "done" ||
+            call->first == "breathe");
     }
-    fake.heal();  // how often an event is asked for is a matter of time
+    fake.heal();
     const auto next = engine.begin(scratch / "b", memory.header, spans, producers);
     CHECK(next->wait_written().has_value());
     check_written(*next, memory, read_file(scratch / "b"), engine.checksum());

@@ -1,6 +1,6 @@
 """What the engine is told of tensors on a GPU, shown with tensors of the host that pass for a device's.
 
-The engine's own part of it is tests/cpp/checkpoint/device_capture_test.cc; a real GPU has test_cuda.py.
+The engine's own part of it is tests/cpp/checkpoint/device_capture_test.cc; a real GPU has test_checkpoint_cuda.py.
 """
 
 import ctypes

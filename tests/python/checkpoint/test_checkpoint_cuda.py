@@ -1,6 +1,6 @@
 """Checkpoints of tensors on a GPU: the first thing to run on a machine that has one.
 
-    pytest -q -rs tests/python/checkpoint/test_cuda.py
+    pytest -q -rs tests/python/checkpoint/test_checkpoint_cuda.py
 
 What holds on the CPU as well runs there, too. Elsewhere the CUDA half is skipped with the reason; the engine's logic is
 tested on threads that pass for devices (tests/cpp/staging/fake_device.h), the kernel on the CPU (gather_test.cc).
