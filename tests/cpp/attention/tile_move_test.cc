@@ -149,24 +149,31 @@ TEST(stores_round_and_write_nothing_else) {
         in_rows.data[row * dim_pad + i] = in_lanes.data[i * kTile + row] = values.at(row, i);
     }
     const auto check_store = [&](const auto& store, const auto& expected) {
-      std::vector<T> to = t.data;
-      store(to.data());
-      for (std::int64_t at = 0; at < static_cast<std::int64_t>(to.size()); ++at) {
+      const auto size = static_cast<std::int64_t>(t.data.size());
+      Aligned<T> to(size, T{});  // or no line would be streamed
+      std::copy(t.data.begin(), t.data.end(), to.data);
+      store(to.data, random() % 2 ? Store::streamed : Store::cached);
+      for (std::int64_t at = 0; at < size; ++at) {
         const std::int64_t row = at / t.stride, i = at % t.stride;
         T wanted = t.data[static_cast<std::size_t>(at)];
         if (i < t.dim) rounded(expected(row, values.at(row, i)), wanted);
-        const T got = to[static_cast<std::size_t>(at)];
+        const T got = to.data[at];
         const Acc a = widened(got), b = widened(wanted);
         // A subnormal's division has no exact remainder: a unit of the last place.
         CHECK(a == b || (std::isnan(a) && std::isnan(b)) || std::abs(a - b) <= std::numeric_limits<Acc>::denorm_min());
       }
     };
-    check_store([&](T* to) { math.element.store_lanes(in_lanes.data, t.rows, t.dim, factors.data, nullptr, to, t.stride); },
-                [&](std::int64_t row, Acc x) { return factors.data[row] == 0 ? Acc(0) : x * factors.data[row]; });
     check_store(
-        [&](T* to) { math.element.store_lanes(in_lanes.data, t.rows, t.dim, factors.data, divisors.data, to, t.stride); },
+        [&](T* to, Store how) {
+          math.element.store_lanes(in_lanes.data, t.rows, t.dim, factors.data, nullptr, to, t.stride, how);
+        },
+        [&](std::int64_t row, Acc x) { return factors.data[row] == 0 ? Acc(0) : x * factors.data[row]; });
+    check_store(
+        [&](T* to, Store how) {
+          math.element.store_lanes(in_lanes.data, t.rows, t.dim, factors.data, divisors.data, to, t.stride, how);
+        },
         [&](std::int64_t row, Acc x) { return factors.data[row] == 0 ? Acc(0) : x * factors.data[row] / divisors.data[row]; });
-    check_store([&](T* to) { math.element.store_rows(in_rows.data, t.rows, t.dim, Acc(0.7), to, t.stride); },
+    check_store([&](T* to, Store how) { math.element.store_rows(in_rows.data, t.rows, t.dim, Acc(0.7), to, t.stride, how); },
                 [&](std::int64_t, Acc x) { return x * Acc(0.7); });
   });
 }
@@ -196,8 +203,8 @@ TEST(conversions_are_those_of_number_h) {
         if (i % 4 == 2) bits &= 0xfffff000U;
         std::memcpy(&wide.data[i], &bits, 4);
       }
-      half.element.store_rows(wide.data, kTile, 64, 1, back.data(), 64);
-      brain.element.store_rows(wide.data, kTile, 64, 1, brains.data(), 64);
+      half.element.store_rows(wide.data, kTile, 64, 1, back.data(), 64, Store::cached);
+      brain.element.store_rows(wide.data, kTile, 64, 1, brains.data(), 64, Store::cached);
       for (std::size_t i = 0; i < kTile * 64; ++i) {
         if (std::isnan(wide.data[i])) continue;  // a product keeps a NaN, not its bits
         CHECK_EQ(back[i].bits, hetsp::attention::to_float16(wide.data[i]).bits);

@@ -37,6 +37,7 @@ BATCHES = {  # lengths, heads of q and of k, head_dim
     "many short": ([(7 * i) % 23 for i in range(150)] + [300], (4, 2), 64),  # short ones share a worker's turn
     "one long": ([3, 4200, 64], (1, 1), 16),  # long enough to be shared by workers
     "long and grouped": ([9, 1500, 700, 5], (3, 1), 64),
+    "large": ([3, 33] * 480, (2, 2), 64),  # 8 MB a tensor of float32: written past the caches
 }
 OPTIONS = {
     "causal": {},

@@ -42,8 +42,12 @@ void store_keys(const BackwardParams& p, const TileMath<Element>& math, const Sl
   const auto scale = static_cast<Acc>(p.score.softmax_scale);
   const std::int64_t count = keys.end - keys.begin;
   const auto store = [&]<class T>(const Move<T>& move) {
-    move.store_rows(slab.dk, count, p.shape.head_dim, scale, row<T>(p.dk, keys.begin, head_kv), p.dk.token_stride);
-    move.store_rows(slab.dv, count, p.shape.head_dim_v, Acc(1), row<T>(p.dv, keys.begin, head_kv), p.dv.token_stride);
+    const auto one = [&](const Acc* from, std::int64_t dim, Acc factor, const View& to) {
+      const Store how = store_of<T>(p.shape.total_k, p.shape.heads_kv, dim);
+      move.store_rows(from, count, dim, factor, row<T>(to, keys.begin, head_kv), to.token_stride, how);
+    };
+    one(slab.dk, p.shape.head_dim, scale, p.dk);
+    one(slab.dv, p.shape.head_dim_v, Acc(1), p.dv);
   };
   p.grads_are_acc ? store(math.acc) : store(math.element);
 }

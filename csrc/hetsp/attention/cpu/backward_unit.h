@@ -104,7 +104,8 @@ class BackwardUnit {
     alignas(64) Acc factor[kTile];
     std::fill(factor, factor + kTile, static_cast<Acc>(p_.score.softmax_scale));
     T* dq = row<T>(p_.dq, range_.begin, head_);
-    move.store_lanes(dq_t_, rows_, p_.shape.head_dim, factor, nullptr, dq, p_.dq.token_stride);
+    const Store how = store_of<T>(p_.shape.total_q, p_.shape.heads, p_.shape.head_dim);
+    move.store_lanes(dq_t_, rows_, p_.shape.head_dim, factor, nullptr, dq, p_.dq.token_stride, how);
   }
 
   // lse in base 2 needs more digits than an Acc has: a second rounding of a number near 12 would shift every weight of

@@ -51,13 +51,12 @@ class ForwardUnit {
   void store() {
     alignas(64) Acc factor[kTile], divisor[kTile];
     finish(factor, divisor);
-    const std::int64_t dim_v = p_.shape.head_dim_v;
-    if (p_.out_is_acc) {
-      math_.acc.store_lanes(out_t_, count(), dim_v, factor, divisor, row<Acc>(p_.out, rows_.begin, head_), p_.out.token_stride);
-    } else {
-      math_.element.store_lanes(out_t_, count(), dim_v, factor, divisor, row<Element>(p_.out, rows_.begin, head_),
-                                p_.out.token_stride);
-    }
+    const auto store = [&]<class T>(const Move<T>& move) {
+      const Store how = store_of<T>(p_.shape.total_q, p_.shape.heads, p_.shape.head_dim_v);
+      T* out = row<T>(p_.out, rows_.begin, head_);
+      move.store_lanes(out_t_, count(), p_.shape.head_dim_v, factor, divisor, out, p_.out.token_stride, how);
+    };
+    p_.out_is_acc ? store(math_.acc) : store(math_.element);
   }
 
  private:

@@ -21,6 +21,14 @@ Element* row(const View& view, std::int64_t token, std::int64_t head) {
   return static_cast<Element*>(view.data) + token * view.token_stride + head * view.head_stride;
 }
 
+// Of a tensor of this many bytes little is in any cache when it is read again. Written past them, 256 documents of 32 tokens
+// took 17 % less time, forward and backward (float32, 8 heads of 64: 17 MB a tensor; Zen 5).
+constexpr std::int64_t kStreamedBytes = std::int64_t{8} << 20;
+template <class T>
+constexpr Store store_of(std::int64_t rows, std::int64_t heads, std::int64_t dim) {
+  return rows * heads * dim * static_cast<std::int64_t>(sizeof(T)) >= kStreamedBytes ? Store::streamed : Store::cached;
+}
+
 // edge[lane] = rows_from + lane for bounds that move with the row, else rows_from, within [0, count].
 inline void fill_edge(std::int64_t rows_from, bool moves, std::int32_t rows, std::int32_t count, std::int32_t* edge) {
   const auto from = static_cast<std::int32_t>(std::clamp<std::int64_t>(rows_from, -kTile, count));

@@ -37,6 +37,11 @@ struct TileMask {
   bool cut;  // some lane sees less than the whole tile; else low and high are not read
 };
 
+// How results are written: `streamed` may send whole cache lines past the caches, so that none is fetched only to be
+// overwritten. A hint; the bits are the same. Streamed lines are in memory before the worker's next atomic read-modify-write
+// (for_each_item makes one after each item).
+enum class Store { cached, streamed };
+
 // Between a tensor of T and tiles. T is the element type, or the accumulate type for partial results. A tensor's part is up to
 // kTile rows of `dim` contiguous elements, `stride` elements apart; nothing else of it is touched.
 //
@@ -59,9 +64,9 @@ struct Move {
   // from: [dim][kTile] times lane_factor[kTile] / lane_divisor[kTile], each rounded once; no division where lane_divisor is
   // null. A factor of 0 gives 0, whatever the lane and its divisor hold.
   void (*store_lanes)(const Acc* from, std::int64_t rows, std::int64_t dim, const Acc* lane_factor, const Acc* lane_divisor,
-                      T* to, std::int64_t stride);
+                      T* to, std::int64_t stride, Store how);
   // from: [rows][dim_pad] times factor.
-  void (*store_rows)(const Acc* from, std::int64_t rows, std::int64_t dim, Acc factor, T* to, std::int64_t stride);
+  void (*store_rows)(const Acc* from, std::int64_t rows, std::int64_t dim, Acc factor, T* to, std::int64_t stride, Store how);
   // delta[row] = out[row] . dout[row], summed in double; a term with out = 0 is 0, whatever dout holds.
   void (*delta)(const T* out, std::int64_t out_stride, const T* dout, std::int64_t dout_stride, std::int64_t rows,
                 std::int64_t dim, Acc* delta);

@@ -1,5 +1,7 @@
 #include "hetsp/attention/cpu/tile/move.h"
 
+#include <type_traits>
+
 #include "hetsp/attention/cpu/tile/convert.h"
 #include "hetsp/attention/cpu/tile/exact_dot.h"
 
@@ -16,10 +18,20 @@ Vec<Acc<T>> widen_at(const T* row, std::int64_t i, std::int64_t dim) {
   constexpr std::int64_t width = kWidth<Acc<T>>;
   return i + width <= dim ? widen(row + i) : widen_some(row + i, dim - i);
 }
+
+// A vector that is a whole cache line, at the line's begin, may pass the caches; narrower vectors would leave lines in halves.
 template <class T>
-void narrow_at(Vec<Acc<T>> value, T* row, std::int64_t i, std::int64_t dim) {
+void narrow_whole(Vec<Acc<T>> value, T* to, [[maybe_unused]] Store how) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<T, float>)
+    if (how == Store::streamed && reinterpret_cast<std::uintptr_t>(to) % 64 == 0) return _mm512_stream_ps(to, value);
+#endif
+  narrow(value, to);
+}
+template <class T>
+void narrow_at(Vec<Acc<T>> value, T* row, std::int64_t i, std::int64_t dim, Store how) {
   constexpr std::int64_t width = kWidth<Acc<T>>;
-  i + width <= dim ? narrow(value, row + i) : narrow_some(value, row + i, dim - i);
+  i + width <= dim ? narrow_whole(value, row + i, how) : narrow_some(value, row + i, dim - i);
 }
 
 template <class T>
@@ -93,7 +105,7 @@ Vec<Lane> quotient(Vec<Lane> x, Vec<Lane> divisor, Vec<Lane> reciprocal) {
 
 template <class T>
 void store_lanes(const Acc<T>* from, std::int64_t rows, std::int64_t dim, const Acc<T>* lane_factor, const Acc<T>* lane_divisor,
-                 T* to, std::int64_t stride) {
+                 T* to, std::int64_t stride, Store how) {
   constexpr int width = kWidth<Acc<T>>;
   const Vec<Acc<T>> zero = {}, one = all(Acc<T>(1));
   for (std::int64_t lane = 0; lane < rows; lane += width) {
@@ -112,21 +124,21 @@ void store_lanes(const Acc<T>* from, std::int64_t rows, std::int64_t dim, const 
         for (int r = 0; r < width; ++r) square[r] = value(i + r);
         transpose<Acc<T>>(square);
 #pragma GCC unroll 16
-        for (int r = 0; r < width; ++r) narrow(square[r], corner + r * stride);
+        for (int r = 0; r < width; ++r) narrow_whole(square[r], corner + r * stride, how);
       } else {
         for (int r = 0; r < width; ++r) square[r] = i + r < dim ? value(i + r) : zero;
         transpose<Acc<T>>(square);
-        for (std::int64_t r = 0; r < least(width, rows - lane); ++r) narrow_at(square[r], corner + r * stride, 0, dim - i);
+        for (std::int64_t r = 0; r < least(width, rows - lane); ++r) narrow_at(square[r], corner + r * stride, 0, dim - i, how);
       }
     }
   }
 }
 
 template <class T>
-void store_rows(const Acc<T>* from, std::int64_t rows, std::int64_t dim, Acc<T> factor, T* to, std::int64_t stride) {
+void store_rows(const Acc<T>* from, std::int64_t rows, std::int64_t dim, Acc<T> factor, T* to, std::int64_t stride, Store how) {
   constexpr std::int64_t width = kWidth<Acc<T>>;
   for (std::int64_t row = 0; row < rows; ++row, from += pad(dim), to += stride)
-    for (std::int64_t i = 0; i < dim; i += width) narrow_at(at(from + i) * factor, to, i, dim);
+    for (std::int64_t i = 0; i < dim; i += width) narrow_at(at(from + i) * factor, to, i, dim, how);
 }
 
 // Elements [i, i + 16) of a row of `dim`, 0 past its end.

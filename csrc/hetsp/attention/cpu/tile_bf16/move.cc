@@ -145,7 +145,7 @@ inline __m512 quotient(__m512 x, __m512 divisor, __m512 reciprocal) {
 
 template <class T>
 void store_lanes(const float* from, std::int64_t rows, std::int64_t dim, const float* lane_factor, const float* lane_divisor,
-                 T* to, std::int64_t stride) {
+                 T* to, std::int64_t stride, Store) {
   const __m512 one = _mm512_set1_ps(1.0F);
   for (std::int64_t lane = 0; lane < rows; lane += kWords) {
     const __m512 factor = _mm512_load_ps(lane_factor + lane);
@@ -171,7 +171,7 @@ void store_lanes(const float* from, std::int64_t rows, std::int64_t dim, const f
 }
 
 template <class T>
-void store_rows(const float* from, std::int64_t rows, std::int64_t dim, float factor, T* to, std::int64_t stride) {
+void store_rows(const float* from, std::int64_t rows, std::int64_t dim, float factor, T* to, std::int64_t stride, Store) {
   const __m512 times = _mm512_set1_ps(factor);
   for (std::int64_t row = 0; row < rows; ++row, from += pad(dim), to += stride)
     for (std::int64_t i = 0; i < dim; i += kWords) store_16(_mm512_mul_ps(_mm512_load_ps(from + i), times), to + i, dim - i);
