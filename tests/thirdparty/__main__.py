@@ -16,13 +16,16 @@ import sys
 import tempfile
 from pathlib import Path
 
+import hetsp_ext
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def run_pytest(plugin: str, folder: Path, files: list[str], options: list[str]) -> int:
     """In a process of its own, since the plugins replace modules; in `folder`, away from this repository's configuration."""
     (folder / "pytest.ini").write_text("[pytest]\naddopts = -ra -p no:cacheprovider\n")
-    path = os.pathsep.join([str(ROOT / "python"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    package = Path(hetsp_ext.__file__).parents[1]  # the one that runs this, in place or installed
+    path = os.pathsep.join([str(package), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "pytest", "-p", "tests.thirdparty.selection", "-p", plugin, "--tb=short", "-q"]
     return subprocess.run([*command, *files, *options], cwd=folder, env={**os.environ, "PYTHONPATH": path}).returncode
 
