@@ -127,7 +127,7 @@ def verify_checkpoint(path: str | os.PathLike[str]) -> list[Fault]:
     try:
         opened = Opened(path)
     except CheckpointCorrupt as error:
-        return [Fault(MANIFEST, str(error).removeprefix(f"{path}/"))]
+        return [Fault(MANIFEST, str(error).removeprefix(str(Path(path) / MANIFEST)).lstrip(": "))]
     return [fault for index in range(len(opened.manifest.files)) for fault in verify_file(opened, index)]
 
 
