@@ -1,0 +1,98 @@
+// What a thread of a Hopper kernel says to its warp, its warpgroup (4 warps, 128 threads) and the memory proxies.
+//
+// On the host the same names come from tests/cpp/support/hopper_on_cpu.h, which is included before and defines
+// HETSP_HOPPER_ON_CPU. Instructions are those of the PTX ISA 8.x for sm_90a.
+#pragma once
+
+#include <cstdint>
+
+#include "hetsp/attention/number.h"
+
+#if !defined(HETSP_HOPPER_ON_CPU)
+
+namespace hetsp::attention::cuda::hopper {
+
+constexpr int warpgroup_threads = 128;
+
+// Uniform over the warp, and known to be: the compiler may branch on it without a mask.
+__device__ inline int warp_index() { return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0); }
+__device__ inline int warpgroup_index() {
+  return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / warpgroup_threads, 0);
+}
+__device__ inline int lane_index() { return static_cast<int>(threadIdx.x) % 32; }
+
+// True in one lane of a converged warp.
+__device__ inline bool elect_one() {
+  std::uint32_t elected = 0;
+  asm volatile("{\n.reg .pred p;\nelect.sync _|p, 0xffffffff;\nselp.u32 %0, 1, 0, p;\n}" : "=r"(elected));
+  return elected != 0;
+}
+
+// Registers per thread of the calling warpgroup, a multiple of 8; all of its threads call. The kernel needs a launch bound.
+template <int N>
+__device__ inline void raise_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N));
+}
+template <int N>
+__device__ inline void lower_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N));
+}
+
+// Named barriers 1 to 15 (0 is __syncthreads). `threads` counts those that sync and those that only arrive; whole warps.
+__device__ inline void named_sync(int id, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
+__device__ inline void named_arrive(int id, int threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+// After ordinary stores to shared memory and before the barrier behind which wgmma or TMA reads them.
+__device__ inline void fence_async_proxy() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+__device__ inline std::uint32_t shared_address(const void* pointer) {
+  return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
+}
+
+template <class T>
+__device__ inline T shuffle(T value, int lane) {
+  return __shfl_sync(0xffffffffu, value, lane);
+}
+template <class T>
+__device__ inline T shuffle_xor(T value, int mask) {
+  return __shfl_xor_sync(0xffffffffu, value, mask);
+}
+
+// One instruction each. exp2_fast(-inf) = 0; subnormal results are 0. tanh_fast: relative error 2^-11.
+__device__ inline float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ inline float log2_fast(float x) {
+  float y;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ inline float tanh_fast(float x) {
+  float y;
+  asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// Two 16-bit numbers, rounded to nearest even, `low` in the low half: the smaller address.
+template <class Element>
+__device__ inline std::uint32_t pack(float low, float high);
+template <>
+__device__ inline std::uint32_t pack<BFloat16>(float low, float high) {
+  std::uint32_t both;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+  return both;
+}
+template <>
+__device__ inline std::uint32_t pack<Float16>(float low, float high) {
+  std::uint32_t both;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+  return both;
+}
+
+}  // namespace hetsp::attention::cuda::hopper
+
+#endif  // HETSP_HOPPER_ON_CPU
