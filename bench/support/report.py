@@ -52,11 +52,15 @@ def case_record(comparison: Comparison) -> dict[str, object]:
 
 def write(path: Path, comparisons: Iterable[Comparison], command: Sequence[str], machine: dict[str, object]) -> None:
     """Writes the result file: date, command, machine and cases."""
-    cases = [case_record(comparison) for comparison in comparisons]
-    date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
-    record = {"date": date, "command": shlex.join(command), "machine": machine, "cases": cases}
+    record = dated(command, machine) | {"cases": [case_record(comparison) for comparison in comparisons]}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def dated(command: Sequence[str], machine: dict[str, object]) -> dict[str, object]:
+    """What a result file begins with: day (UTC), command and machine."""
+    date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
+    return {"date": date, "command": shlex.join(command), "machine": machine}
 
 
 def main(run: Callable[[int], Iterable[Comparison]], argv: Sequence[str] | None = None) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 
@@ -88,10 +88,16 @@ def compare(
         sample(call, 1)  # first calls pay for allocation, compilation and cold caches
         repeats[name] = max(1, math.ceil(sample_seconds / sample(call, 1)))
 
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    names: Sequence[str] = list(contenders)
-    for turn in range(rounds):
-        start = turn % len(names)
-        for name in [*names[start:], *names[:start]]:
-            seconds[name].append(sample(contenders[name], repeats[name]))
+    seconds = interleaved(contenders, lambda name: sample(contenders[name], repeats[name]), rounds)
     return Comparison(case, baseline, seconds, dict(work or {}))
+
+
+def interleaved(names: Iterable[str], sample: Callable[[str], float], rounds: int) -> dict[str, list[float]]:
+    """`rounds` samples of each name, in rounds whose order rotates."""
+    order = list(names)
+    seconds: dict[str, list[float]] = {name: [] for name in order}
+    for turn in range(rounds):
+        start = turn % len(order)
+        for name in [*order[start:], *order[:start]]:
+            seconds[name].append(sample(name))
+    return seconds
