@@ -20,6 +20,7 @@
 #include <ucontext.h>
 
 #include <atomic>
+#include <bit>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -247,3 +248,12 @@ inline int atomicMax(int* address, int value) {
   }
   return old;
 }
+inline int atomicAdd(int* address, int value) { return std::atomic_ref<int>(*address).fetch_add(value); }
+inline unsigned atomicOr(unsigned* address, unsigned value) { return std::atomic_ref<unsigned>(*address).fetch_or(value); }
+
+// Bits of a word, as in CUDA.
+// NOLINTBEGIN(bugprone-reserved-identifier)
+inline int __popc(unsigned value) { return std::popcount(value); }
+inline int __clz(int value) { return std::countl_zero(static_cast<unsigned>(value)); }
+inline int __ffs(int value) { return value == 0 ? 0 : std::countr_zero(static_cast<unsigned>(value)) + 1; }
+// NOLINTEND(bugprone-reserved-identifier)

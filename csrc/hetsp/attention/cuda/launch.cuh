@@ -23,8 +23,8 @@ inline void check(cudaError_t status, const char* what) {
 
 // Queues `kernel` on at most 2^31 - 1 blocks; every kernel here strides over what is beyond its grid.
 template <class... Parameters, class... Arguments>
-void launch(const char* name, void (*kernel)(Parameters...), std::int64_t blocks, std::size_t shared_bytes, void* stream,
-            const Arguments&... arguments) {
+void launch_blocks_of(int threads, const char* name, void (*kernel)(Parameters...), std::int64_t blocks,
+                      std::size_t shared_bytes, void* stream, const Arguments&... arguments) {
   if (blocks <= 0) return;
   if (shared_bytes > 48 * 1024) {  // beyond it a kernel has to ask
     const cudaError_t status =
@@ -32,8 +32,14 @@ void launch(const char* name, void (*kernel)(Parameters...), std::int64_t blocks
     if (status != cudaSuccess) check(status, concat(name, " needs ", shared_bytes, " bytes of shared memory a block").c_str());
   }
   const auto grid = static_cast<unsigned>(smaller<std::int64_t>(blocks, 0x7fffffff));
-  kernel<<<grid, block_threads, shared_bytes, static_cast<cudaStream_t>(stream)>>>(arguments...);
+  kernel<<<grid, threads, shared_bytes, static_cast<cudaStream_t>(stream)>>>(arguments...);
   check(cudaGetLastError(), name);
+}
+
+template <class... Parameters, class... Arguments>
+void launch(const char* name, void (*kernel)(Parameters...), std::int64_t blocks, std::size_t shared_bytes, void* stream,
+            const Arguments&... arguments) {
+  launch_blocks_of(block_threads, name, kernel, blocks, shared_bytes, stream, arguments...);
 }
 
 // Fills the index of segment_index.cuh in the workspace.

@@ -10,6 +10,8 @@
 
 #include <cstdint>
 
+#include "hetsp/attention/params.h"
+
 namespace hetsp::attention::cuda {
 
 constexpr std::int64_t tile_rows = 128;
@@ -31,5 +33,25 @@ constexpr std::int64_t most_tiles(std::int64_t rows, std::int64_t segment_count)
   const std::int64_t bound = (rows + tile_rows - 1) / tile_rows + 2 * segment_count;
   return bound < rows ? bound : rows;
 }
+
+struct ListRequest {
+  const Segment* segments;  // [segment_count], device memory
+  std::int64_t segment_count;
+  Shape shape;
+  bool queries, keys;  // which lists are wanted
+};
+
+struct TileLists {
+  TileList queries, keys;  // null where not wanted
+  std::int32_t* counters;  // [list_counters] zeroed with every build, for the kernels that walk the lists
+};
+constexpr int list_counters = 4;
+
+// Bytes of device memory that a build wants and leaves its result in.
+[[nodiscard]] std::int64_t tile_list_bytes(const ListRequest& request);
+
+// Queues the build on `stream`, a cudaStream_t. One block does it in one launch, or a grid in four, whichever is faster.
+enum class ListPath { choose, one_block, grid };
+TileLists build_tile_lists(const ListRequest& request, void* memory, void* stream, ListPath path = ListPath::choose);
 
 }  // namespace hetsp::attention::cuda

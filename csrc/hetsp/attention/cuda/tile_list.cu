@@ -1,0 +1,78 @@
+#include "hetsp/attention/cuda/tile_list.cuh"
+
+#include "hetsp/attention/cuda/launch.cuh"
+
+namespace hetsp::attention::cuda {
+
+namespace {
+
+__global__ void __launch_bounds__(list_threads) mark_kernel(const __grid_constant__ ListBuild build) { mark_list(build); }
+
+__global__ void __launch_bounds__(list_threads) find_kernel(const __grid_constant__ ListBuild build) {
+  __shared__ __align__(16) unsigned char memory[sizeof(FindShared)];
+  auto& shared = *reinterpret_cast<FindShared*>(memory);
+  each_chunk(build, [&](const AxisList& list, std::int64_t chunk) { find_tiles(build, list, chunk, shared); });
+}
+
+__global__ void __launch_bounds__(list_threads) sort_kernel(const __grid_constant__ ListBuild build) {
+  __shared__ __align__(16) unsigned char memory[sizeof(SortShared)];
+  auto& shared = *reinterpret_cast<SortShared*>(memory);
+  each_chunk(build, [&](const AxisList& list, std::int64_t chunk) { sort_tiles(list, chunk, shared); });
+}
+
+// All phases in one block: barriers order its own writes to global memory too.
+__global__ void __launch_bounds__(list_threads) list_kernel(const __grid_constant__ ListBuild build) {
+  __shared__ __align__(16) unsigned char memory[larger(sizeof(FindShared), sizeof(SortShared))];
+  clear_marks(build);
+  __syncthreads();
+  mark_list(build);
+  __syncthreads();
+  each_chunk(build, [&](const AxisList& list, std::int64_t chunk) {
+    find_tiles(build, list, chunk, *reinterpret_cast<FindShared*>(memory));
+  });
+  __syncthreads();
+  each_chunk(build, [&](const AxisList& list, std::int64_t chunk) {
+    sort_tiles(list, chunk, *reinterpret_cast<SortShared*>(memory));
+  });
+}
+
+// Above either, one block takes longer than the three launches it saves. Unmeasured.
+constexpr std::int64_t one_block_rows = 32768, one_block_segments = 1024;
+
+bool fits_one_block(const ListRequest& request) {
+  const std::int64_t rows = (request.queries ? request.shape.total_q : 0) + (request.keys ? request.shape.total_k : 0);
+  return rows <= one_block_rows && request.segment_count <= one_block_segments;
+}
+
+}  // namespace
+
+std::int64_t tile_list_bytes(const ListRequest& request) {
+  Carving nothing(nullptr);
+  (void)lay_out(request, false, nothing);  // more chunks than in one block, so never less memory
+  return nothing.bytes();
+}
+
+TileLists build_tile_lists(const ListRequest& request, void* memory, void* stream, ListPath path) {
+  require(request.segment_count < 0x7fffffff, request.segment_count, " segments: the CUDA kernels take fewer than 2^31 - 1");
+  const bool one_block = path == ListPath::one_block || (path == ListPath::choose && fits_one_block(request));
+  Carving carving(memory);
+  const ListBuild build = lay_out(request, one_block, carving);
+  const auto queue = [&](const char* name, auto* kernel, std::int64_t blocks) {
+    launch_blocks_of(list_threads, name, kernel, blocks, 0, stream, build);
+  };
+  if (one_block) {
+    queue("tile_list", list_kernel, 1);
+  } else {
+    check(cudaMemsetAsync(build.zeroed, 0, static_cast<std::size_t>(build.zeroed_words) * sizeof(std::uint32_t),
+                          static_cast<cudaStream_t>(stream)),
+          "tile_list, clear");
+    const std::int64_t chunks = build.lists[0].chunks + build.lists[1].chunks;
+    queue("tile_list, mark", mark_kernel, ceil_div<std::int64_t>(build.segment_count * list_lanes, list_threads));
+    queue("tile_list, find", find_kernel, chunks);
+    queue("tile_list, sort", sort_kernel, chunks);
+  }
+  const auto list = [](const AxisList& axis) { return TileList{axis.tiles, axis.count}; };
+  return {list(build.lists[0]), list(build.lists[1]), reinterpret_cast<std::int32_t*>(build.zeroed)};
+}
+
+}  // namespace hetsp::attention::cuda
