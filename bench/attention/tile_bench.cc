@@ -36,7 +36,7 @@ struct Tile {
   TileMath<Element> math;
   std::int64_t dim;
   TileMask mask{};
-  Block q, dout, k, v, k_pairs, v_pairs, q_pairs, dout_pairs, scratch, statistics, sums;
+  Block q, dout, k, v, k_columns, v_columns, q_pairs, dout_pairs, scratch, statistics, sums;
 
   Tile(Isa isa, std::int64_t head_dim, bool causal) : math(tile_math<Element>(isa)), dim(head_dim) {
     std::mt19937 random(0);
@@ -51,9 +51,13 @@ struct Tile {
       *rows = block(math.rows_bytes(dim));
       math.element.pack_rows(data.data(), dim, kTile, dim, rows->get());
     }
-    for (Block* pairs : {&k_pairs, &v_pairs, &q_pairs, &dout_pairs}) {
+    for (Block* pairs : {&q_pairs, &dout_pairs}) {
       *pairs = block(math.rows_bytes(dim));
       math.element.pack_pairs(data.data(), dim, kTile, dim, pairs->get());
+    }
+    for (Block* columns : {&k_columns, &v_columns}) {
+      *columns = block(math.rows_bytes(dim));
+      math.element.pack_columns(data.data(), dim, kTile, dim, columns->get());
     }
     scratch = block(math.scratch_bytes());
     statistics = block(5 * kTile * sizeof(float));
@@ -66,15 +70,15 @@ struct Tile {
   float* sum(std::int64_t which) { return static_cast<float*>(sums.get()) + which * kTile * dim; }
 
   void forward() {
-    math.forward(
-        {kTile, kTile, dim, dim, q.get(), k.get(), v_pairs.get(), 0.18F, 0, &mask, false, scratch.get(), at(3), at(4), sum(0)});
+    math.forward({kTile, kTile, dim, dim, q.get(), k.get(), v_columns.get(), 0.18F, 0, &mask, false, scratch.get(), at(3),
+                  at(4), sum(0)});
   }
   void backward() {
     math.backward({kTile,         kTile,
                    kTile,         dim,
                    dim,           q.get(),
                    dout.get(),    k.get(),
-                   v.get(),       k_pairs.get(),
+                   v.get(),       k_columns.get(),
                    q_pairs.get(), dout_pairs.get(),
                    0.18F,         0,
                    &mask,         false,
@@ -91,6 +95,7 @@ void add(Isa isa, const char* type, std::int64_t dim, bool causal, bool backward
                             (causal ? "/causal" : "/whole") + (backward ? "/backward" : "/forward");
   benchmark::RegisterBenchmark(label.c_str(), [=](benchmark::State& state) {
     Tile<Element> tile(isa, dim, causal);
+    const TileRegion region(tile.math);
     for (auto _ : state) backward ? tile.backward() : tile.forward();
     const double pairs = causal ? kTile * (kTile + 1) / 2.0 : kTile * kTile * 1.0;
     const double flop = (backward ? 10.0 : 4.0) * pairs * static_cast<double>(dim);

@@ -44,14 +44,14 @@ std::vector<typename AccOf<Element>::type> step(const TileMath<Element>& math, c
   using Acc = typename AccOf<Element>::type;
   const Block q(math.lanes_bytes(t.dim)), dout(math.lanes_bytes(t.dim_v)), k(math.rows_bytes(t.dim)),
       v(math.rows_bytes(t.dim_v));
-  const Block k_pairs(math.rows_bytes(t.dim)), q_pairs(math.rows_bytes(t.dim)), dout_pairs(math.rows_bytes(t.dim_v));
+  const Block k_columns(math.rows_bytes(t.dim)), q_pairs(math.rows_bytes(t.dim)), dout_pairs(math.rows_bytes(t.dim_v));
   const Block scratch(math.scratch_bytes());
   const auto& move = math.element;
   move.pack_lanes(t.q.data.data(), t.q.stride, t.rows, t.lanes, t.dim, t.factor(), q.get());
   move.pack_lanes(t.dout.data.data(), t.dout.stride, t.rows, t.lanes, t.dim_v, 1, dout.get());
   move.pack_rows(t.k.data.data(), t.k.stride, t.keys, t.dim, k.get());
   move.pack_rows(t.v.data.data(), t.v.stride, t.keys, t.dim_v, v.get());
-  move.pack_pairs(t.k.data.data(), t.k.stride, t.keys, t.dim, k_pairs.get());
+  move.pack_columns(t.k.data.data(), t.k.stride, t.keys, t.dim, k_columns.get());
   move.pack_pairs(t.q.data.data(), t.q.stride, t.rows, t.dim, q_pairs.get());
   move.pack_pairs(t.dout.data.data(), t.dout.stride, t.rows, t.dim_v, dout_pairs.get());
   alignas(64) Acc high[kTile], low[kTile], delta[kTile] = {};
@@ -61,6 +61,7 @@ std::vector<typename AccOf<Element>::type> step(const TileMath<Element>& math, c
     high[lane] = base_2 == -kInfinity ? std::numeric_limits<Acc>::infinity() : static_cast<Acc>(base_2);
     low[lane] = std::isfinite(base_2) ? static_cast<Acc>(base_2 - static_cast<double>(high[lane])) : Acc(0);
   }
+  const TileRegion region(math);
   math.backward({t.lanes,
                  t.keys,
                  t.rows,
@@ -70,7 +71,7 @@ std::vector<typename AccOf<Element>::type> step(const TileMath<Element>& math, c
                  dout.get(),
                  k.get(),
                  v.get(),
-                 k_pairs.get(),
+                 k_columns.get(),
                  q_pairs.get(),
                  dout_pairs.get(),
                  static_cast<Acc>(t.factor()),

@@ -24,7 +24,7 @@ class OneKey {
     for (std::int64_t lane = 0; lane < kLanes; ++lane) dout_[lane] = 1, dout_rows_[lane * kLanes] = 1;
     mask_.cut = false, mask_.widest = kTile;  // the products, not the path of few pairs
     tile_.lanes = tile_.rows = kLanes, tile_.keys = tile_.dim = tile_.dim_v = 1;
-    tile_.q = q_, tile_.dout = dout_, tile_.k = tile_.v = tile_.k_pairs = one_, tile_.q_pairs = tile_.dout_pairs = dout_rows_;
+    tile_.q = q_, tile_.dout = dout_, tile_.k = tile_.v = tile_.k_columns = one_, tile_.q_pairs = tile_.dout_pairs = dout_rows_;
     tile_.factor = 1, tile_.cap = cap, tile_.mask = &mask_;
     tile_.lse_high = lse_high_, tile_.lse_low = lse_low_, tile_.delta = delta_, tile_.dq_t = dq_t_, tile_.dk = dk_,
     tile_.dv = dv_;
@@ -36,6 +36,7 @@ class OneKey {
     for (std::int64_t i = 0; i < kLanes; ++i) q_[i] = 0, lse_high_[i] = std::numeric_limits<Acc>::infinity();
     q_[lane] = x, lse_high_[lane] = lse;
     dk_[0] = dv_[0] = 0;
+    const TileRegion region(math_);
     math_.backward(tile_);
     return dv_[0];
   }

@@ -33,7 +33,8 @@ void step(const TileMath<Element>& math, const TileCase<Element>& t, std::int64_
   }
   math.element.pack_lanes(t.q.data.data(), t.q.stride, t.rows, t.lanes, t.dim, t.factor(), q.get());
   math.element.pack_rows(t.k.data.data() + begin * t.k.stride, t.k.stride, end - begin, t.dim, k.get());
-  math.element.pack_pairs(t.v.data.data() + begin * t.v.stride, t.v.stride, end - begin, t.dim_v, v.get());
+  math.element.pack_columns(t.v.data.data() + begin * t.v.stride, t.v.stride, end - begin, t.dim_v, v.get());
+  const TileRegion region(math);
   math.forward({t.lanes, end - begin, t.dim, t.dim_v, q.get(), k.get(), v.get(), static_cast<Acc>(t.factor()), t.cap(), &mask,
                 mask.cut && t.careful, scratch.get(), r.max.template as<Acc>(), r.sum.template as<Acc>(),
                 r.out.template as<Acc>()});

@@ -1,5 +1,6 @@
 #include "hetsp/base/thread_pool.h"
 
+#include <atomic>
 #include <stdexcept>
 #include <vector>
 
@@ -19,6 +20,37 @@ TEST(every_item_once) {
       for (int count : by_worker) sum += count;
       CHECK_EQ(sum, items);
     }
+  }
+}
+
+// As many regions as workers, each held by its worker's thread while it takes items, and left when an item throws.
+TEST(workers_hold_their_regions) {
+  static thread_local int held = 0;
+  struct Region {
+    std::atomic<int>& entered;
+    explicit Region(std::atomic<int>& count) : entered(count) { ++entered, ++held; }
+    ~Region() { --held; }
+    Region(const Region&) = delete;
+    Region& operator=(const Region&) = delete;
+  };
+  ThreadPool pool(3);
+  for (const bool throws : {false, true}) {
+    std::atomic<int> entered = 0, outside = 0;
+    const auto region = [&] { return Region(entered); };
+    const auto body = [&](std::int64_t item, int) {
+      if (held != 1) ++outside;
+      if (throws && item == 5) throw std::runtime_error("item 5");
+    };
+    if (throws) {
+      CHECK_THROWS(std::runtime_error, "item 5", (for_each_item(pool, 100, region, body), 0));
+    } else {
+      for_each_item(pool, 100, region, body);
+    }
+    CHECK_EQ(entered.load(), 3);
+    CHECK_EQ(outside.load(), 0);
+    std::atomic<int> still_held = 0;
+    pool.run(3, [&](int) { still_held += held; });
+    CHECK_EQ(still_held.load(), 0);
   }
 }
 

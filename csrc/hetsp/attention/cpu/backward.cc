@@ -67,7 +67,7 @@ class Worker {
         most_units_(group_units(math_, p_.shape)),
         scratch_(bytes()) {
     k_ = scratch_.take(math_.rows_bytes(dim_)), v_ = scratch_.take(math_.rows_bytes(dim_v_));
-    k_pairs_ = math_.pairs_are_rows ? k_ : scratch_.take(math_.rows_bytes(dim_));
+    k_columns_ = math_.pairs_are_rows ? k_ : scratch_.take(math_.rows_bytes(dim_));
     tile_scratch_ = scratch_.take(math_.scratch_bytes());
     own_slab_.dk = scratch_.template take<Acc>(call.schedule.scratch_rows * padded(dim_));
     own_slab_.dv = scratch_.template take<Acc>(call.schedule.scratch_rows * padded(dim_v_));
@@ -175,7 +175,7 @@ class Worker {
     const std::int64_t count = keys.end - keys.begin;
     key_rows_ = row<Element>(p_.k, keys.begin, head_kv);
     math_.element.pack_rows(key_rows_, p_.k.token_stride, count, dim_, k_);
-    if (!math_.pairs_are_rows) math_.element.pack_pairs(key_rows_, p_.k.token_stride, count, dim_, k_pairs_);
+    if (!math_.pairs_are_rows) math_.element.pack_columns(key_rows_, p_.k.token_stride, count, dim_, k_columns_);
     math_.element.pack_rows(row<Element>(p_.v, keys.begin, head_kv), p_.v.token_stride, count, dim_v_, v_);
   }
 
@@ -189,7 +189,7 @@ class Worker {
     BackwardTile<Acc> tile{};
     unit.describe(tile);
     tile.keys = keys.end - keys.begin, tile.dim = dim_, tile.dim_v = dim_v_;
-    tile.k = k_, tile.v = v_, tile.k_pairs = k_pairs_;
+    tile.k = k_, tile.v = v_, tile.k_columns = k_columns_;
     const ScoreFactors factors = score_factors(p_.score);
     tile.factor = static_cast<Acc>(factors.q), tile.cap = static_cast<Acc>(factors.cap);
     tile.mask = &mask_;
@@ -205,7 +205,7 @@ class Worker {
   const std::int64_t dim_, dim_v_;
   const std::size_t most_units_;
   Scratch scratch_;
-  void *k_, *v_, *k_pairs_, *tile_scratch_;
+  void *k_, *v_, *k_columns_, *tile_scratch_;
   Slab<Acc> own_slab_{}, slab_{};
   std::vector<BackwardUnit<Element>> units_;
   TileMask mask_;
@@ -281,11 +281,12 @@ void dsink_of(const BackwardParams& p, std::int64_t head) {
   static_cast<Acc*>(p.dsink)[head] = static_cast<Acc>(sum);
 }
 
+}  // namespace
+
 template <class Element>
-void run(const BackwardParams& params, Parallel& parallel, Isa isa) {
+void backward(const BackwardParams& params, Parallel& parallel, const TileMath<Element>& math) {
   using Acc = typename AccOf<Element>::type;
   const Shape& shape = params.shape;
-  const TileMath<Element> math = tile_math<Element>(isa);
   BackwardLimits limits;
   limits.group_units = static_cast<std::int64_t>(Worker<Element>::group_units(math, shape));
   const BackwardSchedule schedule = backward_schedule(params.segments, params.segment_count, shape.total_q, shape.total_k,
@@ -296,7 +297,8 @@ void run(const BackwardParams& params, Parallel& parallel, Isa isa) {
              rows = static_cast<std::int64_t>(schedule.idle_rows.size()),
              keys = static_cast<std::int64_t>(schedule.idle_keys.size());
   std::vector<std::unique_ptr<Worker<Element>>> workers(parallel.workers());
-  for_each_item(parallel, items + rows + keys, [&](std::int64_t item, int worker) {
+  const auto region = [&] { return TileRegion(math); };
+  for_each_item(parallel, items + rows + keys, region, [&](std::int64_t item, int worker) {
     if (item >= items + rows) return idle_keys<Element>(params, schedule.idle_keys[item - items - rows]);
     if (item >= items) return idle_rows(params, math, schedule.idle_rows[item - items]);
     auto& own = workers[worker];
@@ -311,10 +313,13 @@ void run(const BackwardParams& params, Parallel& parallel, Isa isa) {
   });
 }
 
-}  // namespace
-
 void backward(const BackwardParams& params, Parallel& parallel, Isa isa) {
-  dispatch(params.shape.dtype, [&](auto element) { run<decltype(element)>(params, parallel, isa); });
+  dispatch(params.shape.dtype, [&](auto element) { backward(params, parallel, tile_math<decltype(element)>(isa)); });
 }
+
+template void backward(const BackwardParams& params, Parallel& parallel, const TileMath<float>& math);
+template void backward(const BackwardParams& params, Parallel& parallel, const TileMath<double>& math);
+template void backward(const BackwardParams& params, Parallel& parallel, const TileMath<BFloat16>& math);
+template void backward(const BackwardParams& params, Parallel& parallel, const TileMath<Float16>& math);
 
 }  // namespace hetsp::attention::cpu

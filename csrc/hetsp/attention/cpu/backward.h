@@ -9,4 +9,8 @@ namespace hetsp::attention::cpu {
 
 void backward(const BackwardParams& params, Parallel& parallel, Isa isa = active_isa());
 
+// The same with a given table, which must be of the params' type.
+template <class Element>
+void backward(const BackwardParams& params, Parallel& parallel, const TileMath<Element>& math);
+
 }  // namespace hetsp::attention::cpu

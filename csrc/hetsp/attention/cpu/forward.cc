@@ -142,7 +142,7 @@ class ForwardWorker {
     const std::int64_t count = keys.end - keys.begin;
     v_rows_ = row<Element>(p_.v, keys.begin, head_kv);
     math_.element.pack_rows(row<Element>(p_.k, keys.begin, head_kv), p_.k.token_stride, count, p_.shape.head_dim, k_);
-    math_.element.pack_pairs(v_rows_, p_.v.token_stride, count, p_.shape.head_dim_v, v_);
+    math_.element.pack_columns(v_rows_, p_.v.token_stride, count, p_.shape.head_dim_v, v_);
     nonfinite_.reset();
   }
 
@@ -166,26 +166,31 @@ class ForwardWorker {
   std::optional<bool> nonfinite_;  // of the packed values, once asked for
 };
 
+}  // namespace
+
 template <class Element>
-void run(const ForwardParams& params, Parallel& parallel, Isa isa) {
-  const TileMath<Element> math = tile_math<Element>(isa);
+void forward(const ForwardParams& params, Parallel& parallel, const TileMath<Element>& math) {
   ForwardLimits limits;
   limits.batch_units = batch_units(params.shape, math);
   limits.workers = parallel.workers();
   const ForwardSchedule schedule = forward_schedule(params.segments, params.segment_count, params.shape.total_q,
                                                     params.shape.heads, params.shape.heads_kv, kTile, limits);
   std::vector<std::unique_ptr<ForwardWorker<Element>>> workers(parallel.workers());
-  for_each_item(parallel, static_cast<std::int64_t>(schedule.items.size()), [&](std::int64_t item, int worker) {
+  const auto region = [&] { return TileRegion(math); };
+  for_each_item(parallel, static_cast<std::int64_t>(schedule.items.size()), region, [&](std::int64_t item, int worker) {
     auto& own = workers[worker];
     if (!own) own = std::make_unique<ForwardWorker<Element>>(params, math, schedule);
     own->run(schedule.items[item]);
   });
 }
 
-}  // namespace
-
 void forward(const ForwardParams& params, Parallel& parallel, Isa isa) {
-  dispatch(params.shape.dtype, [&](auto element) { run<decltype(element)>(params, parallel, isa); });
+  dispatch(params.shape.dtype, [&](auto element) { forward(params, parallel, tile_math<decltype(element)>(isa)); });
 }
+
+template void forward(const ForwardParams& params, Parallel& parallel, const TileMath<float>& math);
+template void forward(const ForwardParams& params, Parallel& parallel, const TileMath<double>& math);
+template void forward(const ForwardParams& params, Parallel& parallel, const TileMath<BFloat16>& math);
+template void forward(const ForwardParams& params, Parallel& parallel, const TileMath<Float16>& math);
 
 }  // namespace hetsp::attention::cpu

@@ -11,4 +11,8 @@ namespace hetsp::attention::cpu {
 
 void forward(const ForwardParams& params, Parallel& parallel, Isa isa = active_isa());
 
+// The same with a given table, which must be of the params' type.
+template <class Element>
+void forward(const ForwardParams& params, Parallel& parallel, const TileMath<Element>& math);
+
 }  // namespace hetsp::attention::cpu

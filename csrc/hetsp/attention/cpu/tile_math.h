@@ -1,6 +1,6 @@
 // The arithmetic of one (key tile, query tile) pair, and the moves between tensors and tiles: a table of functions per element
 // type, compiled once per instruction set (tile/). What differs by segment, head or schedule happens outside, in portable code,
-// which knows tiles as opaque bytes of three packed forms.
+// which knows tiles as opaque bytes of four packed forms.
 //
 // Queries lie along the SIMD lanes: scores are kept transposed, [key][query], so that row maxima and sums need no horizontal
 // step and every product is "one broadcast number times a run of lanes". Each lane's arithmetic is the same whatever the other
@@ -46,11 +46,13 @@ enum class Store { cached, streamed };
 // kTile rows of `dim` contiguous elements, `stride` elements apart; nothing else of it is touched.
 //
 // Packed forms, dim_pad being dim rounded up to kLanes; all begin at 64-byte boundaries, all padding is 0. The wide forms hold
-// the accumulate type; the form for dot products of bfloat16 pairs is in brackets:
+// the accumulate type; the form for dot products of bfloat16 pairs is in brackets. Matrix instructions, which sum 32 products
+// at once, pad dims and rows that are summed over to a multiple of 32 with zeros:
 //
-//   lanes   rows along the SIMD lanes     Acc [dim][kTile]        (bf16 [ceil(dim / 2)][kTile][2])
-//   rows    broadcast along dim           Acc [rows][dim_pad]     (bf16 [rows][dim_pad])
-//   pairs   summed over rows              the same as rows        (bf16 [ceil(rows / 2)][dim_pad][2])
+//   lanes    rows along the SIMD lanes             Acc [dim][kTile]      (bf16 [ceil(dim / 2)][kTile][2])
+//   rows     broadcast along dim                   Acc [rows][dim_pad]   (bf16 [rows][dim_pad])
+//   pairs    summed over rows, dim on the lanes    the same as rows      (bf16 [ceil(rows / 2)][dim_pad][2])
+//   columns  summed over rows, broadcast           the same as rows      (bf16 as pairs; matrix instructions: [dim][kTile])
 template <class T>
 struct Move {
   using Acc = typename AccOf<T>::type;
@@ -60,6 +62,7 @@ struct Move {
                      void* to);
   void (*pack_rows)(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t dim, void* to);
   void (*pack_pairs)(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t dim, void* to);
+  void (*pack_columns)(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t dim, void* to);
   bool (*nonfinite)(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t dim);  // any NaN or infinity?
   // from: [dim][kTile] times lane_factor[kTile] / lane_divisor[kTile], each rounded once; no division where lane_divisor is
   // null. A factor of 0 gives 0, whatever the lane and its divisor hold.
@@ -77,7 +80,7 @@ struct ForwardTile {
   std::int64_t lanes, keys;  // lanes: padded to kLanes
   std::int64_t dim, dim_v;
   const void* q;  // lanes form of dim, packed with the factor below
-  const void *k, *v;  // rows form of dim, pairs form of dim_v
+  const void *k, *v;  // rows form of dim, columns form of dim_v
   Acc factor;  // times q . k is the score in base 2, or score / softcap; 1 where pack_lanes has applied it
   Acc cap;  // softcap * log2(e), or 0: off
   const TileMask* mask;
@@ -93,7 +96,7 @@ struct BackwardTile {
   std::int64_t dim, dim_v;
   const void *q, *dout;  // lanes form: q packed with the factor below, dout with 1
   const void *k, *v;  // rows form
-  const void* k_pairs;  // pairs form; read only for dq
+  const void* k_columns;  // columns form; read only for dq
   const void *q_pairs, *dout_pairs;  // pairs form, unscaled; read only for dk, dv
   Acc factor, cap;  // as in ForwardTile
   const TileMask* mask;
@@ -110,13 +113,33 @@ struct TileMath {
   using Acc = typename AccOf<Element>::type;
   Move<Element> element;
   Move<Acc> acc;  // into the same forms
-  bool pairs_are_rows;  // the rows form serves as pairs form too: no need to pack both
-  // Bytes of kTile rows in a form (pairs need as many as rows), and of a tile's scratch.
+  bool pairs_are_rows;  // the rows form serves as pairs and columns forms too: no need to pack them all
+  // Bytes of kTile rows in a form (pairs and columns need at most as many as rows), and of a tile's scratch.
   std::size_t (*lanes_bytes)(std::int64_t dim);
   std::size_t (*rows_bytes)(std::int64_t dim);
   std::size_t (*scratch_bytes)();
   void (*forward)(const ForwardTile<Acc>& tile);
   void (*backward)(const BackwardTile<Acc>& tile);
+  // Around any number of forward and backward calls of one thread, or null: registers that those calls need (TileRegion).
+  void (*enter)() = nullptr;
+  void (*leave)() = nullptr;
+};
+
+// While it lives its thread may call forward and backward.
+class TileRegion {
+ public:
+  template <class Element>
+  explicit TileRegion(const TileMath<Element>& math) : leave_(math.leave) {
+    if (math.enter != nullptr) math.enter();
+  }
+  ~TileRegion() {
+    if (leave_ != nullptr) leave_();
+  }
+  TileRegion(const TileRegion&) = delete;
+  TileRegion& operator=(const TileRegion&) = delete;
+
+ private:
+  void (*leave_)();
 };
 
 }  // namespace hetsp::attention::cpu

@@ -135,7 +135,7 @@ void backward(const BackwardTile<T>& t) {
   T *p = static_cast<T*>(t.scratch), *ds = p + kTile * kTile;  // [kTile][kTile] each
   const std::int64_t dim_pad = pad(t.dim), dim_v_pad = pad(t.dim_v);
   const auto *q_pairs = static_cast<const T*>(t.q_pairs), *dout_pairs = static_cast<const T*>(t.dout_pairs);
-  const auto* k_pairs = static_cast<const T*>(t.k_pairs);
+  const auto* k_columns = static_cast<const T*>(t.k_columns);
   const Shown shown(t);
   block_products(shown, static_cast<const T*>(t.k), static_cast<const T*>(t.q), t.dim, p);
   if (t.mask->widest <= kFewKeys) {
@@ -145,7 +145,8 @@ void backward(const BackwardTile<T>& t) {
   }
   softmax_gradient(t, shown, p, ds);
   if (t.careful) {
-    multiply_visible_keys(Product<T>{t.dim, t.lanes, t.keys, k_pairs, 1, dim_pad, ds, kTile, t.dq_t, kTile, nullptr}, *t.mask);
+    multiply_visible_keys(Product<T>{t.dim, t.lanes, t.keys, k_columns, 1, dim_pad, ds, kTile, t.dq_t, kTile, nullptr},
+                          *t.mask);
     multiply_visible_rows(Product<T>{t.keys, dim_pad, t.rows, ds, kTile, 1, q_pairs, dim_pad, t.dk, dim_pad, nullptr}, *t.mask);
     multiply_visible_rows(Product<T>{t.keys, dim_v_pad, t.rows, p, kTile, 1, dout_pairs, dim_v_pad, t.dv, dim_v_pad, nullptr},
                           *t.mask);
@@ -154,7 +155,7 @@ void backward(const BackwardTile<T>& t) {
   add_rows(t, shown, p, dout_pairs, dim_v_pad, t.dv);
   add_rows(t, shown, ds, q_pairs, dim_pad, t.dk);
   shown.for_each_column([&](Span keys, Span lanes) {
-    multiply<Join::add>(Product<T>{t.dim, lanes.end - lanes.begin, keys.end - keys.begin, k_pairs + keys.begin * dim_pad, 1,
+    multiply<Join::add>(Product<T>{t.dim, lanes.end - lanes.begin, keys.end - keys.begin, k_columns + keys.begin * dim_pad, 1,
                                    dim_pad, ds + keys.begin * kTile + lanes.begin, kTile, t.dq_t + lanes.begin, kTile,
                                    nullptr});
   });

@@ -167,7 +167,7 @@ void delta(const T* out, std::int64_t out_stride, const T* dout, std::int64_t do
 
 template <class T>
 Move<T> wide_move() {
-  return {pack_lanes<T>, pack_rows<T>, pack_rows<T>, nonfinite<T>, store_lanes<T>, store_rows<T>, delta<T>};
+  return {pack_lanes<T>, pack_rows<T>, pack_rows<T>, pack_rows<T>, nonfinite<T>, store_lanes<T>, store_rows<T>, delta<T>};
 }
 
 template Move<float> wide_move();

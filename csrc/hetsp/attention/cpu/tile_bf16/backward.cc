@@ -1,13 +1,13 @@
 // A backward step on packed bfloat16: scores, weights and their gradients in float, rounded to bfloat16 (each by itself,
 // relative 2^-9) only as factors of the last three products; all sums in float.
 //
-// By blocks of 16 keys: their scores and dout . v stay in the first-level cache until they have become weights.
+// By blocks of keys: their scores and dout . v stay in the first-level cache until they have become weights.
 #include "hetsp/attention/cpu/tile_bf16/backward.h"
 
 #include "hetsp/attention/cpu/tile/exact_dot.h"
 #include "hetsp/attention/cpu/tile/exp2.h"
 #include "hetsp/attention/cpu/tile_bf16/columns.h"
-#include "hetsp/attention/cpu/tile_bf16/dot.h"
+#include "hetsp/attention/cpu/tile_bf16/grain.h"
 #include "hetsp/attention/cpu/tile_bf16/power.h"
 
 namespace hetsp::attention::cpu::HETSP_ISA {
@@ -16,9 +16,12 @@ namespace {
 
 constexpr std::int64_t kRowStride = kTile / 2;  // words of a row of weights
 
+constexpr std::int64_t kMostKeys = Products::kKeyBlock;  // of a block
+static_assert(kMostKeys % kLanes == 0 && kMostKeys >= Columns::kKeyBlock);
+
 struct Scratch {
-  alignas(64) float score[Columns::kKeyBlock * kTile];  // [key of the block][lane]: q . k
-  alignas(64) float dp[Columns::kKeyBlock * kTile];     // dout . v
+  alignas(64) float score[kMostKeys * kTile];  // [key of the block][lane]: q . k
+  alignas(64) float dp[kMostKeys * kTile];     // dout . v
   alignas(64) Word weights[kTile * kRowStride];         // rows [key][lane pair]: p
   alignas(64) Word ds_rows[kTile * kRowStride];         // the same of ds
   alignas(64) Word ds_pairs[kTile / 2 * kTile];         // [key pair][lane]
@@ -30,7 +33,7 @@ constexpr std::int32_t kFewKeys = 8;
 void few_dp(const BackwardTile<float>& t, Scratch& s, KeyRange keys, std::int64_t lane_begin, std::int64_t lane_end) {
   const std::int64_t pairs = (t.dim_v + 1) / 2;
   for (std::int64_t key = keys.begin; key < keys.end; ++key) {
-    const Word* v = static_cast<const Word*>(t.v) + key * pad(t.dim_v) / 2;
+    const Word* v = static_cast<const Word*>(t.v) + key * row_step(t.dim_v) / 2;
     for (std::int64_t lane = lane_begin; lane < lane_end; lane += 8) {
       const Word* dout = static_cast<const Word*>(t.dout) + lane;
       __m512d sum[8] = {};
@@ -55,11 +58,10 @@ void few_dp(const BackwardTile<float>& t, Scratch& s, KeyRange keys, std::int64_
 // C[m][n] of the block = A[key] . B[lane].
 void block_product(const void* a, const void* b, std::int64_t dim, KeyRange keys, std::int64_t lane, std::int64_t lane_end,
                    float* c) {
-  const std::int64_t a_step = pad(dim) / 2;
-  const Dots<Along::pairs> product{(dim + 1) / 2, static_cast<const Word*>(a) + keys.begin * a_step, a_step,
+  const std::int64_t a_step = row_step(dim) / 2;
+  const Dots<Along::pairs> product{grain_end(dim) / 2, static_cast<const Word*>(a) + keys.begin * a_step, a_step,
                                    static_cast<const Word*>(b), kTile};
-  dots(product, 0, keys.end - keys.begin, lane, lane_end,
-       [=](std::int64_t key, std::int64_t n, __m512 sum) { _mm512_store_ps(c + key * kTile + n, sum); });
+  Products::dots(product, 0, keys.end - keys.begin, lane, lane_end, Into{c, kTile});
 }
 
 // What the gradient of one column's weights needs of its lanes.
@@ -113,6 +115,17 @@ void store_rows_of_two(Word* rows, std::int64_t key, std::int64_t lane, __m512i 
   _mm256_store_si256(odd, _mm512_extracti64x4_epi64(both, 1));
 }
 
+// Zeros for the columns about [lane, lane_end) that the sums over rows take, too.
+void pad_rows(Word* rows, KeyRange keys, std::int64_t lane, std::int64_t lane_end) {
+  const auto clear = [=](std::int64_t at, std::int64_t end) {
+    for (; at < end; at += kWords)
+      for (std::int64_t key = keys.begin; key < keys.end; ++key)
+        _mm256_store_si256(reinterpret_cast<__m256i*>(rows + key * kRowStride + at / 2), _mm256_setzero_si256());
+  };
+  clear(grain_begin(lane), lane);
+  clear(lane_end, grain_end(lane_end));
+}
+
 template <bool cut, bool capped>
 void softmax_gradient(const BackwardTile<float>& t, Scratch& s, KeyRange keys, std::int64_t lane_begin, std::int64_t lane_end) {
   for (std::int64_t lane = lane_begin; lane < lane_end; lane += kWords) {
@@ -133,24 +146,30 @@ void softmax_gradient(const BackwardTile<float>& t, Scratch& s, KeyRange keys, s
 // C[key][i] += sum over rows of A[key][row] B[row][i], rows of the lanes [lane, lane_end).
 void add_rows(const BackwardTile<float>& t, const Word* a, const void* b, std::int64_t dim, KeyRange keys, std::int64_t lane,
               std::int64_t lane_end, float* c) {
-  const std::int64_t first = lane / 2, dim_pad = pad(dim), pairs = (least(lane_end, t.rows) + 1) / 2 - first;
+  const std::int64_t first = grain_begin(lane) / 2, pairs = grain_end(least(lane_end, t.rows)) / 2 - first;
+  const std::int64_t dim_pad = pad(dim);
   if (pairs <= 0) return;
   const Dots<Along::pairs> product{pairs, a + first, kRowStride, static_cast<const Word*>(b) + first * dim_pad, dim_pad};
-  dots(product, keys.begin, keys.end, 0, dim_pad, [=](std::int64_t key, std::int64_t i, __m512 sum) {
+  Products::dots(product, keys.begin, keys.end, 0, dim_pad, [=](std::int64_t key, std::int64_t i, __m512 sum) {
     float* to = c + key * dim_pad + i;
     _mm512_store_ps(to, _mm512_add_ps(_mm512_load_ps(to), sum));
   });
 }
 
 // dq[i][lane] += sum over keys of k[key][i] ds[key][lane].
-void add_keys(const BackwardTile<float>& t, const Scratch& s, KeyRange keys, std::int64_t lane, std::int64_t lane_end) {
-  const std::int64_t first = keys.begin / 2, dim_pad = pad(t.dim);
-  const Dots<Along::rows> product{(keys.end + 1) / 2 - first, static_cast<const Word*>(t.k_pairs) + first * dim_pad, dim_pad,
-                                  s.ds_pairs + first * kTile, kTile};
-  dots(product, 0, t.dim, lane, lane_end, [dq = t.dq_t](std::int64_t i, std::int64_t n, __m512 sum) {
+void add_keys(const BackwardTile<float>& t, Scratch& s, KeyRange keys, std::int64_t lane, std::int64_t lane_end) {
+  const auto clear = [&](std::int64_t key, std::int64_t end) {  // what the sum takes beyond the keys
+    for (; key < end; key += 2)
+      for (std::int64_t n = lane; n < lane_end; n += kWords)
+        _mm512_store_si512(s.ds_pairs + key / 2 * kTile + n, _mm512_setzero_si512());
+  };
+  clear(grain_begin(keys.begin), keys.begin);
+  clear((keys.end + 1) / 2 * 2, grain_end(keys.end));
+  const auto join = [dq = t.dq_t](std::int64_t i, std::int64_t n, __m512 sum) {
     float* to = dq + i * kTile + n;
     _mm512_store_ps(to, _mm512_add_ps(_mm512_load_ps(to), sum));
-  });
+  };
+  Products::dots_over_keys(t.k_columns, t.dim, keys, s.ds_pairs, kTile, lane, lane_end, join);
 }
 
 bool visible_row(const BackwardTile<float>& t, std::int64_t key, std::int64_t lane) {
@@ -171,13 +190,12 @@ void add_seen_rows(const BackwardTile<float>& t, const Word* a, const void* b, s
     }
 }
 void add_seen_keys(const BackwardTile<float>& t, const Scratch& s) {
-  const auto* k = static_cast<const Word*>(t.k_pairs);
   for (std::int64_t i = 0; i < t.dim; ++i)
     for (std::int64_t row = 0; row < t.rows; ++row) {
       float sum = 0;
       for (std::int64_t key = 0; key < t.keys; ++key)
         if (visible_row(t, key, row))
-          sum += number(k[key / 2 * pad(t.dim) + i], key % 2) * number(s.ds_pairs[key / 2 * kTile + row], key % 2);
+          sum += Products::column(t.k_columns, t.dim, key, i) * number(s.ds_pairs[key / 2 * kTile + row], key % 2);
       t.dq_t[i * kTile + row] += sum;
     }
 }
@@ -198,6 +216,7 @@ void block(const BackwardTile<float>& t, Scratch& s, KeyRange keys, std::int64_t
                : softmax_gradient<false, false>(t, s, keys, lane, lane_end);
   }
   if (t.careful) return;
+  pad_rows(s.weights, keys, lane, lane_end), pad_rows(s.ds_rows, keys, lane, lane_end);
   add_rows(t, s.weights, t.dout_pairs, t.dim_v, keys, lane, lane_end, t.dv);
   add_rows(t, s.ds_rows, t.q_pairs, t.dim, keys, lane, lane_end, t.dk);
 }
@@ -209,8 +228,7 @@ std::size_t backward_scratch_bytes() { return sizeof(Scratch); }
 void backward(const BackwardTile<float>& t) {
   Scratch& s = *static_cast<Scratch*>(t.scratch);
   if (!t.mask->cut) {
-    for (std::int64_t key = 0; key < t.keys; key += Columns::kKeyBlock)
-      block(t, s, {key, least(key + Columns::kKeyBlock, t.keys)}, 0, t.lanes);
+    for (std::int64_t key = 0; key < t.keys; key += kMostKeys) block(t, s, {key, least(key + kMostKeys, t.keys)}, 0, t.lanes);
     return add_keys(t, s, {0, t.keys}, 0, t.lanes);
   }
   const Columns columns(*t.mask, t.lanes, t.keys);

@@ -11,25 +11,15 @@
 
 #include <immintrin.h>
 
-#include "hetsp/attention/cpu/tile_bf16/pair.h"
+#include "hetsp/attention/cpu/tile/simd.h"
+#include "hetsp/attention/cpu/tile_bf16/columns.h"
+#include "hetsp/attention/cpu/tile_bf16/product.h"
 
 namespace hetsp::attention::cpu::HETSP_ISA {
 namespace {
 
 inline __m512bh load_pairs(const Word* from) { return reinterpret_cast<__m512bh>(_mm512_load_si512(from)); }
 inline __m512bh broadcast_pair(Word pair) { return reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(pair))); }
-
-// Which index of A is contiguous; a constant, because it decides how the rows of a block are addressed.
-enum class Along { pairs, rows };
-
-template <Along along>
-struct Dots {
-  std::int64_t pairs;      // of the sum; may be 0
-  const Word* a;           // [m][a_step] along pairs, [pair][a_step] along rows
-  std::int64_t a_step;
-  const Word* b;           // [pair][n], 64-byte aligned
-  std::int64_t b_pair;
-};
 
 // Rows [m0, m0 + R), columns [n0, n0 + 16 V); join(m, n, sum) takes each vector of sums.
 template <int R, int V, Along along, class Join>
@@ -103,6 +93,34 @@ void dots(const Dots<along>& p, std::int64_t m, std::int64_t m_end, std::int64_t
       return;
   }
 }
+
+struct Products {
+  static constexpr std::int64_t kGrain = 1;
+  static constexpr std::int64_t kKeyBlock = 16;  // scores and dout . v stay in the first-level cache until they are weights
+  static constexpr bool kColumnsArePairs = true;
+  static constexpr void (*enter)() = nullptr;
+  static constexpr void (*leave)() = nullptr;
+
+  template <class Join>
+  static void dots(const Dots<Along::pairs>& p, std::int64_t m, std::int64_t m_end, std::int64_t n, std::int64_t n_end,
+                   const Join& join) {
+    HETSP_ISA::dots(p, m, m_end, n, n_end, join);
+  }
+
+  // b: [pair of keys][b_pair], of all keys of the tile; keys.begin is even.
+  template <class Join>
+  static void dots_over_keys(const void* columns, std::int64_t dim, KeyRange keys, const Word* b, std::int64_t b_pair,
+                             std::int64_t n, std::int64_t n_end, const Join& join) {
+    const std::int64_t first = keys.begin / 2, dim_pad = pad(dim);
+    const Dots<Along::rows> product{(keys.end + 1) / 2 - first, static_cast<const Word*>(columns) + first * dim_pad, dim_pad,
+                                    b + first * b_pair, b_pair};
+    HETSP_ISA::dots(product, 0, dim, n, n_end, join);
+  }
+
+  static float column(const void* columns, std::int64_t dim, std::int64_t key, std::int64_t i) {
+    return number(static_cast<const Word*>(columns)[key / 2 * pad(dim) + i], key % 2);
+  }
+};
 
 }  // namespace
 }  // namespace hetsp::attention::cpu::HETSP_ISA

@@ -7,7 +7,7 @@
 
 #include "hetsp/attention/cpu/tile/exp2.h"
 #include "hetsp/attention/cpu/tile_bf16/columns.h"
-#include "hetsp/attention/cpu/tile_bf16/dot.h"
+#include "hetsp/attention/cpu/tile_bf16/grain.h"
 #include "hetsp/attention/cpu/tile_bf16/power.h"
 
 namespace hetsp::attention::cpu::HETSP_ISA {
@@ -32,6 +32,14 @@ class Column {
   }
   void store_pair(std::int64_t key, __m512 even, __m512 odd) const {
     _mm512_store_si512(scores_ + key * kTile, interleaved(rounded(even, odd)));
+  }
+  // Zeros for the keys about `keys` (begin even) that their products sum, too.
+  void pad_pairs(KeyRange keys) const {
+    const auto clear = [this](std::int64_t key, std::int64_t end) {
+      for (; key < end; key += 2) _mm512_store_si512(scores_ + key * kTile, _mm512_setzero_si512());
+    };
+    clear(grain_begin(keys.begin), keys.begin);
+    clear((keys.end + 1) / 2 * 2, grain_end(keys.end));
   }
 
  private:
@@ -86,6 +94,7 @@ void softmax(const ForwardTile<float>& t, std::int64_t lane, KeyRange keys, KeyR
   __m512 sum = weigh<true>(column, below, origin, _mm512_setzero_ps());
   sum = weigh<false>(column, whole, origin, sum);
   sum = weigh<true>(column, above, origin, sum);
+  column.pad_pairs(keys);
   const __m512 factor = exp2(_mm512_sub_ps(before, origin));
   _mm512_store_ps(scale + lane, factor);
   _mm512_store_ps(t.sum + lane, _mm512_fmadd_ps(_mm512_load_ps(t.sum + lane), factor, sum));
@@ -100,36 +109,32 @@ void apply_softcap(const ForwardTile<float>& t, std::int64_t lane, KeyRange keys
 }
 
 void scores(const ForwardTile<float>& t, KeyRange keys, std::int64_t lane, std::int64_t lane_end) {
-  const std::int64_t dim_pairs = (t.dim + 1) / 2;
-  const Dots<Along::pairs> product{dim_pairs, static_cast<const Word*>(t.k), pad(t.dim) / 2, static_cast<const Word*>(t.q),
-                                   kTile};
+  const Dots<Along::pairs> product{grain_end(t.dim) / 2, static_cast<const Word*>(t.k), row_step(t.dim) / 2,
+                                   static_cast<const Word*>(t.q), kTile};
   auto* to = static_cast<float*>(t.scratch);
   const __m512 factor = _mm512_set1_ps(t.factor);
-  dots(product, keys.begin, keys.end, lane, lane_end, [=](std::int64_t key, std::int64_t n, __m512 sum) {
+  Products::dots(product, keys.begin, keys.end, lane, lane_end, [=](std::int64_t key, std::int64_t n, __m512 sum) {
     _mm512_store_ps(to + key * kTile + n, _mm512_mul_ps(sum, factor));
   });
 }
 
 // out = out scale + weights . v over the keys of [begin, end), begin even.
 void accumulate(const ForwardTile<float>& t, KeyRange keys, std::int64_t lane, std::int64_t lane_end, const float* scale) {
-  const std::int64_t first = keys.begin / 2, dim_pad = pad(t.dim_v);
-  const Dots<Along::rows> product{(keys.end + 1) / 2 - first, static_cast<const Word*>(t.v) + first * dim_pad, dim_pad,
-                                  static_cast<const Word*>(t.scratch) + first * kPairStride, kPairStride};
-  dots(product, 0, t.dim_v, lane, lane_end, [out = t.out_t, scale](std::int64_t i, std::int64_t n, __m512 sum) {
+  const auto join = [out = t.out_t, scale](std::int64_t i, std::int64_t n, __m512 sum) {
     float* to = out + i * kTile + n;
     _mm512_store_ps(to, _mm512_fmadd_ps(_mm512_load_ps(to), _mm512_load_ps(scale + n), sum));
-  });
+  };
+  Products::dots_over_keys(t.v, t.dim_v, keys, static_cast<const Word*>(t.scratch), kPairStride, lane, lane_end, join);
 }
 
 // The same, term by term, of what is seen alone: 0 times a hidden NaN would be NaN.
 void accumulate_seen(const ForwardTile<float>& t, std::int64_t lane, std::int64_t lane_end, const float* scale) {
   const auto* weights = static_cast<const Word*>(t.scratch);
-  const auto* v = static_cast<const Word*>(t.v);
   for (std::int64_t i = 0; i < t.dim_v; ++i)
     for (std::int64_t n = lane; n < lane_end; ++n) {
       float sum = 0;
       for (std::int64_t key = t.mask->low[n]; key < t.mask->high[n]; ++key)
-        sum += number(weights[key / 2 * kPairStride + n], key % 2) * number(v[key / 2 * pad(t.dim_v) + i], key % 2);
+        sum += number(weights[key / 2 * kPairStride + n], key % 2) * Products::column(t.v, t.dim_v, key, i);
       float& out = t.out_t[i * kTile + n];
       out = out * scale[n] + sum;
     }

@@ -4,6 +4,7 @@
 
 #include "hetsp/attention/cpu/tile/exact_dot.h"
 #include "hetsp/attention/cpu/tile/simd.h"
+#include "hetsp/attention/cpu/tile_bf16/grain.h"
 #include "hetsp/attention/cpu/tile_bf16/pair.h"
 
 namespace hetsp::attention::cpu::HETSP_ISA {
@@ -86,7 +87,7 @@ void pack_lanes(const T* from, std::int64_t stride, std::int64_t rows, std::int6
         square[r] = lane + r < rows ? load_32(from + (lane + r) * stride + i, dim - i) : _mm512_setzero_si512();
       transpose(square);
       Word* tile = static_cast<Word*>(to) + i / 2 * kTile + lane;
-      const std::int64_t count = least(16, (dim - i + 1) / 2);
+      const std::int64_t count = least(16, (grain_end(dim) - i) / 2);
 #pragma GCC unroll 16
       for (int r = 0; r < 16; ++r)
         if (r < count) _mm512_store_si512(tile + r * kTile, square[r]);
@@ -96,7 +97,7 @@ void pack_lanes(const T* from, std::int64_t stride, std::int64_t rows, std::int6
 template <class T>
 void pack_rows(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t dim, void* to) {
   auto* tile = static_cast<BFloat16*>(to);
-  const std::int64_t dim_pad = pad(dim);
+  const std::int64_t dim_pad = row_step(dim);
   for (std::int64_t row = 0; row < rows; ++row, from += stride, tile += dim_pad)
     for (std::int64_t i = 0; i < dim_pad; i += 2 * kWords) {
       const __m512i numbers = load_32(from + i, dim - i);
@@ -108,21 +109,62 @@ void pack_rows(const T* from, std::int64_t stride, std::int64_t rows, std::int64
     }
 }
 
+// Pairs of numbers i of row `row` and the next, zeros from row `rows` on: low has those of [i, i + 16), high the next 16.
+struct RowPair {
+  __m512i low, high;
+};
 template <class T>
-void pack_pairs(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t dim, void* to) {
-  auto* tile = static_cast<Word*>(to);
-  const std::int64_t dim_pad = pad(dim);
+[[gnu::always_inline]] inline RowPair row_pair(const T* from, std::int64_t stride, std::int64_t row, std::int64_t rows,
+                                               std::int64_t dim, std::int64_t i) {
   // Numbers 0, 32, 1, 33, ... of two rows of 32, then 16, 48, ...
   const __m512i lower = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8,  //
                                          39, 7, 38, 6, 37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
   const __m512i upper = _mm512_add_epi16(lower, _mm512_set1_epi16(16));
-  for (std::int64_t row = 0; row < rows; row += 2, from += 2 * stride, tile += dim_pad)
+  const __m512i even = row < rows ? load_32(from + row * stride + i, dim - i) : _mm512_setzero_si512();
+  const __m512i odd = row + 1 < rows ? load_32(from + (row + 1) * stride + i, dim - i) : _mm512_setzero_si512();
+  return {_mm512_permutex2var_epi16(even, lower, odd), _mm512_permutex2var_epi16(even, upper, odd)};
+}
+
+template <class T>
+void pack_pairs(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t dim, void* to) {
+  auto* tile = static_cast<Word*>(to);
+  const std::int64_t dim_pad = pad(dim);
+  for (std::int64_t row = 0; row < grain_end(rows); row += 2, tile += dim_pad)
     for (std::int64_t i = 0; i < dim_pad; i += 2 * kWords) {
-      const __m512i even = load_32(from + i, dim - i);
-      const __m512i odd = row + 1 < rows ? load_32(from + stride + i, dim - i) : _mm512_setzero_si512();
-      _mm512_store_si512(tile + i, _mm512_permutex2var_epi16(even, lower, odd));
-      if (i + kWords < dim_pad) _mm512_store_si512(tile + i + kWords, _mm512_permutex2var_epi16(even, upper, odd));
+      const RowPair pair = row_pair(from, stride, row, rows, dim, i);
+      _mm512_store_si512(tile + i, pair.low);
+      if (i + kWords < dim_pad) _mm512_store_si512(tile + i + kWords, pair.high);
     }
+}
+
+// [dim][kTile], rows side by side: 16 x 16 pairs turned at a time.
+template <class T>
+void pack_turned(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t dim, void* to) {
+  for (std::int64_t row = 0; row < rows; row += 2 * kWords)
+    for (std::int64_t i = 0; i < dim; i += 2 * kWords) {
+      __m512i low[16], high[16];
+#pragma GCC unroll 16
+      for (int r = 0; r < 16; ++r) {
+        const RowPair pair = row_pair(from, stride, row + 2 * r, rows, dim, i);
+        low[r] = pair.low, high[r] = pair.high;
+      }
+      transpose(low), transpose(high);
+      Word* tile = static_cast<Word*>(to) + i * (kTile / 2) + row / 2;
+#pragma GCC unroll 16
+      for (int r = 0; r < 16; ++r) {
+        if (i + r < dim) _mm512_store_si512(tile + r * (kTile / 2), low[r]);
+        if (i + kWords + r < dim) _mm512_store_si512(tile + (kWords + r) * (kTile / 2), high[r]);
+      }
+    }
+}
+
+template <class T>
+void pack_columns(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t dim, void* to) {
+  if constexpr (Products::kColumnsArePairs) {
+    pack_pairs(from, stride, rows, dim, to);
+  } else {
+    pack_turned(from, stride, rows, dim, to);
+  }
 }
 
 template <class T>
@@ -215,7 +257,7 @@ void delta(const T* out, std::int64_t out_stride, const T* dout, std::int64_t do
 
 template <class T>
 Move<T> pair_move() {
-  return {pack_lanes<T>, pack_rows<T>, pack_pairs<T>, nonfinite<T>, store_lanes<T>, store_rows<T>, delta<T>};
+  return {pack_lanes<T>, pack_rows<T>, pack_pairs<T>, pack_columns<T>, nonfinite<T>, store_lanes<T>, store_rows<T>, delta<T>};
 }
 
 template Move<BFloat16> pair_move();

@@ -1,5 +1,5 @@
-// The table of bfloat16 on a CPU with dot products of bfloat16 pairs (AVX512_BF16): q, k, v and dout as they are, weights and
-// their gradients rounded to bfloat16 as factors of products, all sums in float32.
+// The table of bfloat16 on a CPU with products of bfloat16 pairs (AVX512_BF16, AMX-BF16): q, k, v and dout as they are, weights
+// and their gradients rounded to bfloat16 as factors of products, all sums in float32.
 #pragma once
 
 #include "hetsp/attention/cpu/tile_math.h"
