@@ -2,10 +2,11 @@
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+import torch.nn.attention.varlen
 from torch import Tensor
 
 import hetsp_ext as hetsp
@@ -14,9 +15,19 @@ from hetsp_ext.integrations import flash_attn as v2
 from hetsp_ext.integrations import flash_attn_interface as v3
 from tests.architecture.tree import read
 from tests.python.attention.reference import Case, norm_error
+from tests.support.devices import CONTENTS, DEVICES, default_device, only_on_cpu
 from tools.readme_block import fenced_blocks
 
-CU = torch.tensor([0, 3, 3, 8], dtype=torch.int32)
+
+@pytest.fixture(autouse=True, params=DEVICES)
+def device(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where tensors are made."""
+    with default_device(request.param):
+        yield request.param
+
+
+def cu() -> Tensor:
+    return torch.tensor([0, 3, 3, 8], dtype=torch.int32)
 
 
 def qkv(heads_kv: int = 2, rows: int = 8) -> list[Tensor]:
@@ -51,9 +62,9 @@ OPTIONS = [
 def test_packed(function: Callable, heads_kv: int, given: dict, meaning: dict) -> None:
     inputs = qkv(heads_kv)
     truth = expected(*inputs, **meaning)
-    out = function(*inputs, CU, CU, 5, 5, **given)
+    out = function(*inputs, cu(), cu(), 5, 5, **given)
     assert_close(out, truth[:1])
-    with_lse = function(*inputs, CU, CU, 5, 5, return_attn_probs=True, **given)
+    with_lse = function(*inputs, cu(), cu(), 5, 5, return_attn_probs=True, **given)
     assert_close(with_lse, truth)
     assert len(with_lse) == (3 if function is v2.flash_attn_varlen_func else 2)
     torch.manual_seed(1)
@@ -79,8 +90,8 @@ def test_dense(function: Callable, layout: str) -> None:
 def test_packed_projections() -> None:
     q, k, v = qkv(heads_kv=4)
     truth = expected(q, k, v)
-    assert_close(v2.flash_attn_varlen_qkvpacked_func(torch.stack([q, k, v], 1), CU, 5, causal=True), truth)
-    assert_close(v2.flash_attn_varlen_kvpacked_func(q, torch.stack([k, v], 1), CU, CU, 5, 5, causal=True), truth)
+    assert_close(v2.flash_attn_varlen_qkvpacked_func(torch.stack([q, k, v], 1), cu(), 5, causal=True), truth)
+    assert_close(v2.flash_attn_varlen_kvpacked_func(q, torch.stack([k, v], 1), cu(), cu(), 5, 5, causal=True), truth)
     dense = [x.reshape(2, 4, 4, 6) for x in (q, k, v)]
     truth = v2.flash_attn_func(*dense, causal=True)
     assert torch.equal(v2.flash_attn_qkvpacked_func(torch.stack(dense, 2), causal=True), truth)
@@ -97,7 +108,7 @@ def test_only_used_rows_take_part() -> None:
     with torch.no_grad():
         q[2], q[7], k[1:3], v[1:3] = (torch.nan,) * 4
     used = {"seqused_q": torch.tensor(used_q, dtype=torch.int32), "seqused_k": torch.tensor(used_k, dtype=torch.int32)}
-    out, lse = v3.flash_attn_varlen_func(q, k, v, CU, CU, 5, 5, causal=True, return_attn_probs=True, **used)
+    out, lse = v3.flash_attn_varlen_func(q, k, v, cu(), cu(), 5, 5, causal=True, return_attn_probs=True, **used)
     rows, keys = torch.tensor([0, 1, 3, 4, 5, 6]), torch.tensor([0, 3, 4, 5, 6, 7])
     truth = Case(q[rows], k[keys], v[keys], used_q, used_k).reference()
     assert_close((out[rows], lse[:, rows]), truth)
@@ -108,11 +119,12 @@ def test_only_used_rows_take_part() -> None:
         torch.autograd.grad(out, (q, k, v), grad), torch.autograd.grad(truth[0], (q, k, v), grad[rows]), strict=True
     ):
         assert norm_error(x, y) < 1e-12
-    direct = hetsp.varlen_attention(q, k, v, CU, CU, 5, 5, **used)
+    direct = hetsp.varlen_attention(q, k, v, cu(), cu(), 5, 5, **used)
     assert torch.equal(direct[0], out)
 
 
 def test_seqused_is_checked() -> None:
+    only_on_cpu(CONTENTS)
     q, k, v = qkv()
     used = torch.tensor([1, 0, 5], dtype=torch.int32)
     for name, given, message in (
@@ -122,7 +134,7 @@ def test_seqused_is_checked() -> None:
         ("seqused_q", used[:2], r"seqused_q has shape \[2\], must be \[3\]"),
     ):
         with pytest.raises(InvalidArgument, match=message):
-            v3.flash_attn_varlen_func(q, k, v, CU, CU, 5, 5, **{name: given})
+            v3.flash_attn_varlen_func(q, k, v, cu(), cu(), 5, 5, **{name: given})
 
 
 def test_arguments_stand_in_the_order_of_the_originals() -> None:
@@ -153,13 +165,13 @@ REFUSED = [
 )
 def test_what_cannot_be_honoured_is_refused_by_name(function: Callable, options: dict, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
-        function(*qkv(), CU, CU, 5, 5, **options)
+        function(*qkv(), cu(), cu(), 5, 5, **options)
 
 
 def test_wrong_shapes_are_named() -> None:
     q, k, v = qkv()
     with pytest.raises(InvalidArgument, match=r"qkv has shape \[8, 4, 6\], must be \(total, 3, heads, head_dim\)"):
-        v2.flash_attn_varlen_qkvpacked_func(q, CU, 5)
+        v2.flash_attn_varlen_qkvpacked_func(q, cu(), 5)
     with pytest.raises(InvalidArgument, match=r"k has shape \[8, 2, 6\], must be \(batch, rows, heads, head_dim\)"):
         v2.flash_attn_func(q[None], k, v)
     with pytest.raises(InvalidArgument, match=r"must be \(batch, rows, 3 \+ 2 heads_kv, head_dim\)"):
@@ -169,8 +181,11 @@ def test_wrong_shapes_are_named() -> None:
 def test_compiles_as_one_graph() -> None:
     torch._dynamo.reset()
 
+    ends = cu()
+
     def run(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        return v3.flash_attn_varlen_func(q, k, v, CU, CU, 5, 5, causal=True, seqused_k=CU[1:] - CU[:-1], return_attn_probs=True)
+        used = ends[1:] - ends[:-1]
+        return v3.flash_attn_varlen_func(q, k, v, ends, ends, 5, 5, causal=True, seqused_k=used, return_attn_probs=True)
 
     inputs = qkv()
     eager, graph = run(*inputs), torch.compile(run, backend="aot_eager", fullgraph=True)(*inputs)
@@ -181,6 +196,9 @@ def test_compiles_as_one_graph() -> None:
 
 
 def test_the_python_of_the_page_runs() -> None:
+    only_on_cpu("the page is one program")
+    if "enable_gqa" not in inspect.signature(torch.nn.attention.varlen.varlen_attn).parameters:
+        pytest.skip(f"the page calls varlen_attn with enable_gqa, which torch {torch.__version__} does not know")
     session: dict = {}
     for tag, block in fenced_blocks(read("docs/integrations.md")):
         if tag == "python":

@@ -29,6 +29,7 @@ class Case:
     softcap: float = 0.0
     sink: Tensor | None = None
     int64: bool = False
+    deterministic: bool = False
     notes: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -43,6 +44,7 @@ class Case:
         return hetsp.varlen_attention(
             self.q, self.k, self.v, self.cu(self.lengths_q), self.cu(self.lengths_k), *longest,
             softmax_scale=self.scale, causal=self.causal, window_size=self.window, softcap=self.softcap, sink=self.sink,
+            deterministic=self.deterministic,
         )  # fmt: skip
 
     def to(self, dtype: torch.dtype) -> Case:

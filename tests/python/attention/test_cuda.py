@@ -1,6 +1,6 @@
-"""One contract for every device: the same cases on the CPU and, where there is one, on a GPU, against float64 maths.
+"""Segments of every kind against float64 maths, and what only a GPU can get wrong: streams, waits, wild offsets, its limits.
 
-Without a GPU the CUDA half is skipped, with the reason; tests/cpp/attention/cuda_kernels_test.cc runs the same kernels on
+Without a GPU the second half is skipped, with the reason; tests/cpp/attention/cuda_kernels_test.cc runs the same kernels on
 the CPU everywhere.
 """
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import hetsp_ext as hetsp
+from tests.support.devices import needs_cuda
 
 FEATURES = ("plain", "window", "softcap", "sink", "shared")
 # Norm of the error over norm of the value: half a unit of the output's type, and some units of the accumulate type.
@@ -19,17 +20,7 @@ BOUND = {torch.float64: 1e-13, torch.float32: 4e-6, torch.bfloat16: 2**-8, torch
 LENGTHS = [0, 1, 2, 7, 16, 17, 31, 33, 63, 64, 65, 100, 129]
 
 
-def why_no_cuda() -> str:
-    compiled, torch_has_cuda, devices = torch.ops.hetsp.cuda_info()
-    return f"no CUDA device: kernels compiled: {bool(compiled)}, torch has CUDA: {bool(torch_has_cuda)}, devices: {devices}"
-
-
-def cuda_runs() -> bool:
-    return all(torch.ops.hetsp.cuda_info()) and torch.cuda.is_available()
-
-
-needs_cuda = pytest.mark.skipif(not cuda_runs(), reason=why_no_cuda())
-DEVICES = [pytest.param("cpu", id="cpu"), pytest.param("cuda", id="cuda", marks=needs_cuda)]
+gpu_only = pytest.mark.parametrize("level", [pytest.param("cuda", marks=needs_cuda)], indirect=True, scope="session")
 
 
 def reference(q: Tensor, k: Tensor, v: Tensor, segments: Tensor, softcap: float, sink: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -55,7 +46,7 @@ def reference(q: Tensor, k: Tensor, v: Tensor, segments: Tensor, softcap: float,
 
 
 def norm_error(x: Tensor, expected: Tensor) -> float:
-    x = x.detach().double().cpu()
+    x = x.detach().double()
     finite = expected.isfinite()
     assert torch.equal(x[~finite], expected[~finite]), "infinities differ"
     difference, norm = (x - expected)[finite].norm().item(), expected[finite].norm().item()
@@ -63,7 +54,7 @@ def norm_error(x: Tensor, expected: Tensor) -> float:
 
 
 class Batch:
-    """Documents of random lengths with an unused tail of NaN, as leaves on the CPU in float64, already rounded to `dtype`."""
+    """Documents of random lengths with an unused tail of NaN, as leaves in float64, already rounded to `dtype`."""
 
     def __init__(self, seed: int, dtype: torch.dtype, feature: str) -> None:
         rng = random.Random(seed)
@@ -90,22 +81,21 @@ class Batch:
         self.segments = torch.tensor(segments, dtype=torch.int64)
         self.total, self.tail, self.cu = total, tail, cu.to(rng.choice([torch.int32, torch.int64]))
 
-    def on(self, device: str) -> tuple[list[Tensor], Tensor | None]:
+    def inputs(self) -> tuple[list[Tensor], Tensor | None]:
         given = [x.detach().to(self.dtype, copy=True) for x in self.leaves]
         for x in given:
             x[self.total :] = torch.nan  # must not be read
-        sink = None if self.sink is None else self.sink.to(device, self.acc).requires_grad_()
-        return [x.to(device).requires_grad_() for x in given], sink
+        sink = None if self.sink is None else self.sink.to(self.acc).requires_grad_()
+        return [x.requires_grad_() for x in given], sink
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("feature", FEATURES)
 @pytest.mark.parametrize("seed", range(4))
-def test_against_float64_maths(seed: int, feature: str, device: str) -> None:
+def test_against_float64_maths(seed: int, feature: str) -> None:
     dtype = list(BOUND)[(seed + FEATURES.index(feature)) % len(BOUND)]
     batch = Batch(seed, dtype, feature)
-    (q, k, v), sink = batch.on(device)
-    out, lse = hetsp.segment_attention(q, k, v, batch.segments.to(device), softcap=batch.softcap, sink=sink)
+    (q, k, v), sink = batch.inputs()
+    out, lse = hetsp.segment_attention(q, k, v, batch.segments, softcap=batch.softcap, sink=sink)
     exact = [x.requires_grad_() for x in batch.leaves]
     exact_sink = None if batch.sink is None else batch.sink.requires_grad_()
     true_out, true_lse = reference(*exact, batch.segments, batch.softcap, exact_sink)
@@ -116,7 +106,7 @@ def test_against_float64_maths(seed: int, feature: str, device: str) -> None:
     grad_out, grad_lse = torch.randn_like(true_out).to(dtype), torch.randn_like(true_lse)
     grad_lse = torch.where(true_lse.isfinite(), grad_lse, 0.0).to(batch.acc)
     leaves, exact_leaves = [q, k, v, *([] if sink is None else [sink])], [*exact, *([] if exact_sink is None else [exact_sink])]
-    ours = torch.autograd.grad([out, lse], leaves, [grad_out.to(device), grad_lse.to(device)])
+    ours = torch.autograd.grad([out, lse], leaves, [grad_out, grad_lse])
     finite = torch.where(true_lse.isfinite(), true_lse, 0.0)
     true = torch.autograd.grad([true_out, finite], exact_leaves, [grad_out.double(), grad_lse.double()])
     for name, x, expected in zip(("dq", "dk", "dv", "dsink"), ours, true, strict=False):
@@ -124,37 +114,36 @@ def test_against_float64_maths(seed: int, feature: str, device: str) -> None:
         assert norm_error(x, expected) <= (8 if name == "dsink" else 2) * bound, name
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_varlen_attention_is_its_segments_bitwise(dtype: torch.dtype, device: str) -> None:
+def test_varlen_attention_is_its_segments_bitwise(dtype: torch.dtype) -> None:
     batch = Batch(11, dtype, "plain")
-    (q, k, v), _ = batch.on(device)
-    cu, longest = batch.cu.to(device), max(batch.lengths)
+    (q, k, v), _ = batch.inputs()
+    cu, longest = batch.cu, max(batch.lengths)
     out, lse = hetsp.varlen_attention(q, k, v, cu, cu, longest, longest)
-    again, lse_again = hetsp.segment_attention(q, k, v, batch.segments.to(device))
+    again, lse_again = hetsp.segment_attention(q, k, v, batch.segments)
     assert torch.equal(out, again)
     assert torch.equal(lse, lse_again)
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_two_runs_are_bitwise_equal(device: str) -> None:
+def test_two_runs_are_bitwise_equal() -> None:
     batch = Batch(12, torch.bfloat16, "shared")
-    (q, k, v), _ = batch.on(device)
+    (q, k, v), _ = batch.inputs()
+    cu, longest = batch.cu, max(batch.lengths)
 
     def run() -> list[Tensor]:
-        out, lse = hetsp.segment_attention(q, k, v, batch.segments.to(device))
-        return [out, lse, *torch.autograd.grad(out.float().square().sum(), (q, k, v))]
+        shared = hetsp.segment_attention(q, k, v, batch.segments)
+        out, lse = hetsp.varlen_attention(q, k, v, cu, cu, longest, longest, deterministic=True)
+        return [*shared, out, lse, *torch.autograd.grad(out.float().square().sum(), (q, k, v))]
 
     first = run()
     for _ in range(5):
-        assert all(torch.equal(a, b) for a, b in zip(first, run(), strict=True))
+        assert all(map(torch.equal, first, run()))
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_halves_merged_are_the_whole(device: str) -> None:
+def test_halves_merged_are_the_whole() -> None:
     torch.manual_seed(13)
-    q, k, v = (torch.randn(70, 2, 32, dtype=torch.float64, device=device) for _ in range(3))
-    parts = [torch.tensor([[0, 70, begin, end, 0, begin, -1, 0]], device=device) for begin, end in ((0, 33), (33, 70), (0, 70))]
+    q, k, v = (torch.randn(70, 2, 32, dtype=torch.float64) for _ in range(3))
+    parts = [torch.tensor([[0, 70, begin, end, 0, begin, -1, 0]]) for begin, end in ((0, 33), (33, 70), (0, 70))]
     (out_a, lse_a), (out_b, lse_b), (out, lse) = (hetsp.segment_attention(q, k, v, part) for part in parts)
     merged, lse_merged = hetsp.merge_attention(out_a, lse_a, out_b, lse_b)
     torch.testing.assert_close(merged, out, rtol=1e-13, atol=1e-13)
@@ -169,18 +158,18 @@ def no_sync() -> Iterator[None]:
     torch.cuda.set_sync_debug_mode("default")
 
 
-@needs_cuda
+@gpu_only
 def test_nothing_waits_for_the_device(no_sync: None) -> None:
-    q = torch.zeros(64, 2, 32, device="cuda", requires_grad=True)
-    cu = torch.arange(0, 65, 16, device="cuda")
+    q = torch.zeros(64, 2, 32, requires_grad=True)
+    cu = torch.arange(0, 65, 16)
     out, _ = hetsp.varlen_attention(q, q, q, cu, cu, 16, 16)
     out.backward(torch.ones_like(out))
 
 
-@needs_cuda
+@gpu_only
 def test_work_goes_to_the_current_stream() -> None:
-    q = torch.randn(256, 2, 64, device="cuda")
-    cu = torch.tensor([0, 256], device="cuda")
+    q = torch.randn(256, 2, 64)
+    cu = torch.tensor([0, 256])
     expected, _ = hetsp.varlen_attention(q, q, q, cu, cu, 256, 256)
     torch.cuda.synchronize()
     late = torch.full_like(q, torch.nan)
@@ -193,49 +182,49 @@ def test_work_goes_to_the_current_stream() -> None:
     assert torch.equal(out, expected)
 
 
-@needs_cuda
+@gpu_only
 def test_wild_cu_seqlens_touch_no_foreign_memory() -> None:
-    q = torch.randn(50, 1, 16, device="cuda")
-    cu = torch.tensor([-9, 2**40, 3, -(2**50), 60], device="cuda")
+    q = torch.randn(50, 1, 16)
+    cu = torch.tensor([-9, 2**40, 3, -(2**50), 60])
     out, _ = hetsp.varlen_attention(q, q, q, cu, cu, 50, 50)
     torch.cuda.synchronize()  # an illegal address would show here
     assert out.shape == q.shape
 
 
-@needs_cuda
+@gpu_only
 def test_more_sequences_than_a_grid_has_rows() -> None:
     count = 80_000
-    q = torch.randn(2 * count, 1, 16, device="cuda")
+    q = torch.randn(2 * count, 1, 16)
     v = torch.ones_like(q)
-    cu = torch.arange(0, 2 * count + 1, 2, device="cuda", dtype=torch.int32)
+    cu = torch.arange(0, 2 * count + 1, 2, dtype=torch.int32)
     out, lse = hetsp.varlen_attention(q, q, v, cu, cu, 2, 2)
     torch.testing.assert_close(out, v)
     assert lse.isfinite().all()
 
 
-@needs_cuda
+@gpu_only
 def test_offsets_beyond_32_bits() -> None:
     stride = 2**31 // 40  # elements between tokens: the last row lies beyond 2^31
-    q = torch.empty(50 * stride, dtype=torch.bfloat16, device="cuda").as_strided((50, 1, 16), (stride, 16, 1))
+    q = torch.empty(50 * stride, dtype=torch.bfloat16).as_strided((50, 1, 16), (stride, 16, 1))
     q.copy_(torch.randn(50, 1, 16))
-    cu = torch.tensor([0, 50], device="cuda")
+    cu = torch.tensor([0, 50])
     out, _ = hetsp.varlen_attention(q, q, q, cu, cu, 50, 50)
     packed = q.contiguous()
     assert torch.equal(out, hetsp.varlen_attention(packed, packed, packed, cu, cu, 50, 50)[0])
 
 
-@needs_cuda
+@gpu_only
 def test_head_dimensions_beyond_the_kernels_are_refused() -> None:
-    q = torch.zeros(4, 1, 264, device="cuda")
-    cu = torch.tensor([0, 4], device="cuda")
+    q = torch.zeros(4, 1, 264)
+    cu = torch.tensor([0, 4])
     with pytest.raises(hetsp.errors.InvalidArgument, match="head_dim 264"):
         hetsp.varlen_attention(q, q, q, cu, cu, 4, 4)
 
 
-@needs_cuda
+@gpu_only
 def test_tensors_on_two_devices_are_refused() -> None:
-    q = torch.zeros(4, 1, 16, device="cuda")
+    q = torch.zeros(4, 1, 16)
     with pytest.raises(hetsp.errors.InvalidArgument, match="segments is on the CPU"):
         torch.ops.hetsp.varlen_attention_forward(
-            q, q, q, torch.zeros(1, 8, dtype=torch.int64), 1.0, 0.0, None, None, None, False
+            q, q, q, torch.zeros(1, 8, dtype=torch.int64, device="cpu"), 1.0, 0.0, None, None, None, False
         )

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 import hetsp_ext as hetsp
+from tests.support.devices import equal_sums
 
 LENGTHS = [65, 1, 130, 17]
 
@@ -23,12 +24,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, lengths: list[int], **options) -> tu
 
 def all_results(inputs: list[Tensor], lengths: list[int], **options) -> list[Tensor]:
     """out, lse (rows first), dq, dk, dv."""
-    out, lse = attend(*inputs, lengths, **options)
+    out, lse = attend(*inputs, lengths, deterministic=True, **options)
     return [out, lse.T, *torch.autograd.grad(out.sum() + lse.sum(), inputs)]
 
 
 def equal(a: list[Tensor], b: list[Tensor]) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    """out and lse bitwise; gradients, which follow them, as far as equal_sums says."""
+    return all(map(torch.equal, a[:2], b[:2])) and all(map(equal_sums, a[2:], b[2:]))
 
 
 BATCHES = {  # lengths, heads of q and of k, head_dim

@@ -6,10 +6,14 @@ from torch import Tensor
 
 import hetsp_ext as hetsp
 from hetsp_ext.errors import InvalidArgument
+from tests.support.devices import CONTENTS, only_on_cpu
 
-CU = torch.tensor([0, 3, 3, 8], dtype=torch.int32)
 FORWARD = torch.ops.hetsp.varlen_attention_forward.default
 BACKWARD = torch.ops.hetsp.varlen_attention_backward.default
+
+
+def cu(dtype: torch.dtype = torch.int32) -> Tensor:
+    return torch.tensor([0, 3, 3, 8], dtype=dtype)
 
 
 def qkv(dtype: torch.dtype = torch.float64, grad: bool = True, rows: int = 8) -> list[Tensor]:
@@ -19,11 +23,11 @@ def qkv(dtype: torch.dtype = torch.float64, grad: bool = True, rows: int = 8) ->
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, **options) -> tuple[Tensor, Tensor]:
-    return hetsp.varlen_attention(q, k, v, CU, CU, 5, 5, **options)
+    return hetsp.varlen_attention(q, k, v, cu(), cu(), 5, 5, **options)
 
 
 def segments() -> Tensor:
-    return torch.ops.hetsp.cu_seqlens_to_segments(CU, CU, -1, 0, 8, 8, 5, 5)
+    return torch.ops.hetsp.cu_seqlens_to_segments(cu(), cu(), -1, 0, 8, 8, 5, 5)
 
 
 @pytest.mark.parametrize(
@@ -108,9 +112,9 @@ def test_delta_names_what_does_not_fit() -> None:
 
 
 def test_opcheck_of_the_small_ops() -> None:
-    torch.library.opcheck(torch.ops.hetsp.cu_seqlens_to_segments.default, (CU, CU, -1, 0, 8, 8, 5, 5))
+    torch.library.opcheck(torch.ops.hetsp.cu_seqlens_to_segments.default, (cu(), cu(), -1, 0, 8, 8, 5, 5))
     used = torch.tensor([2, 0, 5], dtype=torch.int32)
-    torch.library.opcheck(torch.ops.hetsp.cu_seqlens_to_segments.default, (CU, CU, -1, 0, 8, 8, 5, 5, used, used))
+    torch.library.opcheck(torch.ops.hetsp.cu_seqlens_to_segments.default, (cu(), cu(), -1, 0, 8, 8, 5, 5, used, used))
     part = (torch.randn(8, 4, 5, requires_grad=True), torch.randn(4, 8, requires_grad=True))
     torch.library.opcheck(torch.ops.hetsp.attention_delta.default, (part[0].detach(), None, part[0].detach(), part[1].detach()))
     torch.library.opcheck(torch.ops.hetsp.merge_attention.default, (*part, *part))
@@ -121,14 +125,14 @@ def test_compiles_as_one_graph_with_dynamic_shapes(backend: str) -> None:
     torch._dynamo.reset()
     factor = 1.5 if backend == "aot_eager" else 1  # inductor would call a C++ compiler for the product: a minute, not ours
 
-    def run(q: Tensor, k: Tensor, v: Tensor, cu: Tensor, longest: int) -> tuple[Tensor, Tensor]:
-        return hetsp.varlen_attention(q if factor == 1 else q * factor, k, v, cu, cu, longest, longest)
+    def run(q: Tensor, k: Tensor, v: Tensor, ends: Tensor, longest: int) -> tuple[Tensor, Tensor]:
+        return hetsp.varlen_attention(q if factor == 1 else q * factor, k, v, ends, ends, longest, longest)
 
     compiled = torch.compile(run, backend=backend, fullgraph=True, dynamic=True)
     for rows in (8, 11, 19):
-        cu = torch.tensor([0, 3, rows - 1, rows], dtype=torch.int32)
+        ends = torch.tensor([0, 3, rows - 1, rows], dtype=torch.int32)
         inputs = qkv(torch.float32, rows=rows)
-        eager, graph = run(*inputs, cu, rows), compiled(*inputs, cu, rows)
+        eager, graph = run(*inputs, ends, rows), compiled(*inputs, ends, rows)
         ones = [torch.ones_like(x) for x in eager]
         assert all(torch.equal(x, y) for x, y in zip(eager, graph, strict=True))
         for x, y in zip(torch.autograd.grad(eager, inputs, ones), torch.autograd.grad(graph, inputs, ones), strict=True):
@@ -138,7 +142,7 @@ def test_compiles_as_one_graph_with_dynamic_shapes(backend: str) -> None:
 def test_autocast_casts_q_k_v_and_leaves_the_rest() -> None:
     q, k, v = qkv(torch.float32)
     sink = torch.randn(4, requires_grad=True)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(q.device.type, torch.bfloat16):
         out, lse = attend(q, k, v, sink=sink)
     assert out.dtype == torch.bfloat16
     assert lse.dtype == torch.float32
@@ -151,7 +155,7 @@ def test_autocast_casts_q_k_v_and_leaves_the_rest() -> None:
 def test_without_lse_and_with_int64_and_bfloat16_sink() -> None:
     q, k, v = qkv(torch.float32)
     sink = torch.zeros(4, dtype=torch.bfloat16)
-    out = hetsp.varlen_attention(q, k, v, CU.long(), CU.long(), 5, 5, sink=sink, return_lse=False)
+    out = hetsp.varlen_attention(q, k, v, cu(torch.int64), cu(torch.int64), 5, 5, sink=sink, return_lse=False)
     assert torch.equal(out, attend(q, k, v, sink=sink.float())[0])
 
 
@@ -161,8 +165,8 @@ BAD = {
     "beyond": (lambda a: a.update(cu_k=torch.tensor([0, 3, 4, 9])), r"cu_seqlens_k\[3\] is 9, beyond the 8 rows of k"),
     "sizes differ": (lambda a: a.update(cu_k=torch.tensor([0, 8])), r"cu_seqlens_k has shape \[2\], must be \[4\]"),
     "float cu": (lambda a: a.update(cu_q=torch.tensor([0.0, 8.0])), r"cu_seqlens_q has dtype float32, must be int32 or int64"),
-    "mixed cu": (lambda a: a.update(cu_k=CU.int()), r"cu_seqlens_k has dtype int32, must be int64"),
-    "empty cu": (lambda a: a.update(cu_q=CU[:0].long()), r"cu_seqlens_q has shape \[0\]"),
+    "mixed cu": (lambda a: a.update(cu_k=cu()), r"cu_seqlens_k has dtype int32, must be int64"),
+    "empty cu": (lambda a: a.update(cu_q=cu(torch.int64)[:0]), r"cu_seqlens_q has shape \[0\]"),
     "max_seqlen": (lambda a: a.update(max_q=4), r"max_seqlen_q is 4, but sequence 2 has 5 tokens"),
     "window": (lambda a: a.update(window_size=(-2, 0)), r"window_size\[0\] is -2"),
     "two dims": (lambda a: a.update(q=a["q"][:, 0]), r"q has shape \[8, 6\], must be \(tokens, heads, head_dim\)"),
@@ -171,7 +175,7 @@ BAD = {
     "int q": (lambda a: a.update(q=a["q"].long()), r"q has dtype int64, must be float64, float32, bfloat16 or float16"),
     "head_dim": (lambda a: a.update(k=a["k"][..., :5]), r"k has shape \[8, 2, 5\], must be \[any, any, 6\]"),
     "keys of v": (lambda a: a.update(v=a["v"][:7]), r"v has shape \[7, 2, 5\], must be \[8, 2, any\]"),
-    "device": (lambda a: a.update(v=a["v"].to("meta")), r"v is on meta, must be on cpu like q"),
+    "device": (lambda a: a.update(v=a["v"].to("meta")), r"v is on meta, must be on (cpu|cuda:0) like q"),
     "sink": (lambda a: a.update(sink=torch.zeros(3)), r"sink has shape \[3\], must be \[4\]"),
     "softcap": (lambda a: a.update(softcap=-1.0), r"softcap is -1, must be 0 \(off\) or positive"),
     "scale": (lambda a: a.update(softmax_scale=float("nan")), r"softmax_scale is nan, must be finite"),
@@ -180,9 +184,11 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_names_the_value(name: str) -> None:
+    if name in ("starts at 1", "decreases", "beyond", "max_seqlen"):
+        only_on_cpu(CONTENTS)
     change, message = BAD[name]
     q, k, v = qkv(grad=False)
-    a = {"q": q, "k": k, "v": v, "cu_q": CU.long(), "cu_k": CU.long(), "max_q": 5, "max_k": 5}
+    a = {"q": q, "k": k, "v": v, "cu_q": cu(torch.int64), "cu_k": cu(torch.int64), "max_q": 5, "max_k": 5}
     change(a)
     given = [a.pop(key) for key in ("q", "k", "v", "cu_q", "cu_k", "max_q", "max_k")]
     with pytest.raises(InvalidArgument, match=message) as caught:
@@ -199,6 +205,7 @@ def test_bad_input_names_the_value(name: str) -> None:
     ],
 )
 def test_bad_segments_name_the_value(row: list[int], message: str) -> None:
+    only_on_cpu(CONTENTS)
     with pytest.raises(InvalidArgument, match=message):
         hetsp.segment_attention(*qkv(grad=False), torch.tensor([[0, 8, 0, 8, 0, 0, -1, 0], row]))
 
