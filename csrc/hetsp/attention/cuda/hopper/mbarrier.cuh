@@ -1,14 +1,14 @@
 // Barriers in shared memory that count arrivals of threads and bytes of asynchronous copies. A phase completes when all
 // expected arrivals have come and no expected byte is missing; phases have parity 0, 1, 0, ... A pipeline of S stages has a
 // `full` and an `empty` barrier per stage: the consumer waits on full with the parity of its turn, the producer on empty with
-// the opposite one, so that its first turn passes at once.
+// the opposite one, so that its first turn passes at once. wait() is in mbarrier_wait.cuh.
 #pragma once
 
 #include <cstdint>
 
 #include "hetsp/attention/cuda/hopper/warp.cuh"
 
-#if !defined(HETSP_HOPPER_ON_CPU)
+#if defined(__CUDACC__)
 
 namespace hetsp::attention::cuda::hopper {
 
@@ -31,28 +31,8 @@ __device__ inline void arrive_and_expect(Barrier& barrier, int bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(&barrier)), "r"(bytes) : "memory");
 }
 
-// Until the phase of this parity has completed. On a fresh barrier wait(1) returns at once and wait(0) waits for the first.
-__device__ inline void wait(Barrier& barrier, unsigned parity) {
-  const std::uint32_t address = shared_address(&barrier);
-#if defined(HETSP_HOPPER_WATCHDOG)  // a wait of about a second is a deadlock: end the launch with an error instead of hanging
-  for (long long begin = clock64();;) {
-    std::uint32_t done = 0;
-    asm volatile("{\n.reg .pred p;\nmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
-                 : "=r"(done)
-                 : "r"(address), "r"(parity)
-                 : "memory");
-    if (done != 0) return;
-    if (clock64() - begin > 2'000'000'000ll) __trap();
-  }
-#else
-  asm volatile(
-      "{\n.reg .pred done;\nAGAIN:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@done bra DONE;\nbra "
-      "AGAIN;\nDONE:\n}" ::"r"(address),
-      "r"(parity)
-      : "memory");
-#endif
-}
-
 }  // namespace hetsp::attention::cuda::hopper
 
-#endif  // HETSP_HOPPER_ON_CPU
+#include "hetsp/attention/cuda/hopper/mbarrier_wait.cuh"
+
+#endif  // __CUDACC__

@@ -7,7 +7,7 @@
 
 #include "hetsp/attention/cuda/hopper/mbarrier.cuh"
 
-#if !defined(HETSP_HOPPER_ON_CPU)
+#if defined(__CUDACC__)
 
 namespace hetsp::attention::cuda::hopper {
 
@@ -31,7 +31,8 @@ __device__ inline void load_box(void* shared, const TensorMap& map, Barrier& ful
       : "memory");
 }
 
-// Adds the box of float32 to the tensor, element by element, in no order among boxes. Part of the thread's open bulk group.
+// Adds the box of float32 to the tensor, element by element, in no order among boxes. Part of the thread's open bulk group. Its
+// coordinates are not negative: beyond an end nothing is added, before the begin it is an illegal instruction (as seen on an H200).
 __device__ inline void reduce_add_box(const TensorMap& map, const void* shared, int c0, int c1, int c2) {
   asm volatile(
       "cp.reduce.async.bulk.tensor.3d.global.shared::cta.add.tile.bulk_group [%0, {%2, %3, %4}], [%1];" ::"l"(address_of(map)),
@@ -52,4 +53,4 @@ __device__ inline void wait_bulk() {
 
 }  // namespace hetsp::attention::cuda::hopper
 
-#endif  // HETSP_HOPPER_ON_CPU
+#endif  // __CUDACC__

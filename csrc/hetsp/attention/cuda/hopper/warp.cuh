@@ -1,14 +1,14 @@
 // What a thread of a Hopper kernel says to its warp, its warpgroup (4 warps, 128 threads) and the memory proxies.
 //
-// On the host the same names come from tests/cpp/support/hopper_on_cpu.h, which is included before and defines
-// HETSP_HOPPER_ON_CPU. Instructions are those of the PTX ISA 8.x for sm_90a.
+// On the host the same names come from tests/cpp/support/hopper_on_cpu.h, which is included before. Instructions are those of the
+// PTX ISA 8.x for sm_90a.
 #pragma once
 
 #include <cstdint>
 
 #include "hetsp/attention/number.h"
 
-#if !defined(HETSP_HOPPER_ON_CPU)
+#if defined(__CUDACC__)
 
 namespace hetsp::attention::cuda::hopper {
 
@@ -95,4 +95,4 @@ __device__ inline std::uint32_t pack<Float16>(float low, float high) {
 
 }  // namespace hetsp::attention::cuda::hopper
 
-#endif  // HETSP_HOPPER_ON_CPU
+#endif  // __CUDACC__

@@ -14,7 +14,7 @@
 
 #include "hetsp/attention/cuda/hopper/warp.cuh"
 
-#if !defined(HETSP_HOPPER_ON_CPU)
+#if defined(__CUDACC__)
 
 namespace hetsp::attention::cuda::hopper {
 
@@ -137,4 +137,4 @@ __device__ inline void mma_rs(float (&d)[N / 2], const std::uint32_t (&a)[4], st
 
 }  // namespace hetsp::attention::cuda::hopper
 
-#endif  // HETSP_HOPPER_ON_CPU
+#endif  // __CUDACC__
