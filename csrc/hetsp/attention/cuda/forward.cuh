@@ -137,8 +137,8 @@ struct ForwardBlock {
     }
   }
 
-  // Joins (0, sink), normalises and writes the tile.
-  __device__ void finish() {
+  // Joins (0, sink) and leaves the normalised tile in shared.q; writes lse where it is wanted.
+  __device__ void normalise(bool with_lse) {
 #pragma unroll
     for (int i = 0; i < R; ++i) shared.partial[group() * R + i][lane()] = l[i];
     __syncthreads();
@@ -154,11 +154,15 @@ struct ForwardBlock {
       total = total * shrink + std::exp(sink - base);
       const bool empty = total == 0;  // no key, no seed, no sink; then O is 0 too
       factor[i] = empty ? Acc(1) : shrink / total;
-      if (inside(i) && lane() == 0)
+      if (with_lse && inside(i) && lane() == 0)
         static_cast<Acc*>(params.lse)[statistic(i)] = empty ? -Acc(INFINITY) : top + std::log(total);
     }
     spread(o, factor, shared.q);
     __syncthreads();
+  }
+
+  __device__ void finish() {
+    normalise(true);
     unstage(shared.q, params.out, params.out_is_acc ? acc_dtype<Acc> : params.shape.dtype, head, row0, rows,
             params.shape.head_dim_v);
   }

@@ -1,0 +1,210 @@
+// The recurrence of cuda/forward.cuh on tensor cores (FlashAttention-2, arXiv 2307.08691): a block takes a tile of query rows
+// of one head, a warp 16 M rows of it; scores, weights and the output stay in its registers. K and V have one buffer each: V is
+// on its way while the scores are made, the next K while they are used.
+//
+// Maxima are kept in base 2: weights are 2^(c q.k - mu) with c = softmax_scale log2 e, one multiply-add and one exponential.
+// Sums of weights are taken before these are rounded, for lse to keep its digits. A row's bits do not depend on what shares its
+// tile: key tiles are counted from the segment's first key, and what it does not see adds exactly 0.
+#pragma once
+
+#include <cstdint>
+
+#include "hetsp/attention/cuda/mma/band.cuh"
+#include "hetsp/attention/cuda/mma/exponent.cuh"
+#include "hetsp/attention/cuda/mma/fragments.cuh"
+#include "hetsp/attention/cuda/mma/item.cuh"
+
+namespace hetsp::attention::cuda::mma {
+
+// Per bucket of head dimensions. 128 rows always: a tile of the list. Blocks: how many an SM is to hold, for the registers.
+template <int Dim>
+struct ForwardPlan;
+template <>
+struct ForwardPlan<64> {
+  static constexpr int warps = 4, m = 2, keys = 64, blocks = 2;
+};
+template <>
+struct ForwardPlan<128> {
+  static constexpr int warps = 8, m = 1, keys = 64, blocks = 1;
+};
+template <>
+struct ForwardPlan<256> {
+  static constexpr int warps = 8, m = 1, keys = 32, blocks = 1;
+};
+
+template <int Dim, class Plan = ForwardPlan<Dim>>
+struct ForwardShared {
+  SharedTile<Plan::warps * Plan::m * 16, Dim> q;
+  SharedTile<Plan::keys, Dim> k, v;
+  Walk<false, Plan::keys> walk;
+  Step step[2];
+  ItemShared item;
+};
+
+template <class Element, int Dim, class Plan = ForwardPlan<Dim>>
+struct ForwardWarp {
+  static constexpr int M = Plan::m, columns = Plan::keys, blocks = columns / 8, rows = 16 * M;
+
+  const ForwardParams& params;
+  std::int64_t head, row0;
+  int tile_rows_used, warp_row;  // warp_row: its first row within the tile
+  float mu[M][2], l[M][2], o[M][Dim / 8][4];  // l: the lane's own part of the sum
+
+  __device__ int row(int m, int half) const { return warp_row + 16 * m + row_in_block(half); }
+  __device__ bool inside(int m, int half) const { return row(m, half) < tile_rows_used; }
+  __device__ std::int64_t statistic(int m, int half) const { return head * params.shape.total_q + row0 + row(m, half); }
+
+  __device__ void seed() {
+#pragma unroll
+    for (int m = 0; m < M; ++m)
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const bool seeded = params.seed_lse != nullptr && inside(m, h);
+        const float lse = seeded ? static_cast<const float*>(params.seed_lse)[statistic(m, h)] : -INFINITY;
+        const bool filled = lse != -INFINITY;
+        mu[m][h] = lse * static_cast<float>(kLog2E);
+        l[m][h] = filled && warp_lane() % 4 == 0 ? 1.0f : 0.0f;
+        const auto* from = static_cast<const float*>(params.seed_out.data);
+        const std::int64_t offset = (row0 + row(m, h)) * params.seed_out.token_stride + head * params.seed_out.head_stride;
+#pragma unroll
+        for (int n = 0; n < Dim / 8; ++n)
+#pragma unroll
+          for (int e = 0; e < 2; ++e) {
+            const int column = 8 * n + column_in_block() + e;
+            o[m][n][2 * h + e] = filled && column < params.shape.head_dim_v ? from[offset + column] : 0.0f;
+          }
+      }
+  }
+
+  // Where the plain product is not what goes into the exponent: softcap, or a scale that is not positive.
+  __device__ static void transform(float (&s)[M][blocks][4], const Exponent& exponent) {
+#pragma unroll
+    for (int m = 0; m < M; ++m)
+#pragma unroll
+      for (int n = 0; n < blocks; ++n)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) s[m][n][i] = exponent(s[m][n][i]);
+  }
+
+  __device__ void hide(float (&s)[M][blocks][4], const Step& step) const {
+#pragma unroll
+    for (int m = 0; m < M; ++m)
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const Run run = step.run(row(m, h));
+#pragma unroll
+        for (int n = 0; n < blocks; ++n)
+#pragma unroll
+          for (int e = 0; e < 2; ++e)
+            if (!run.holds(8 * n + column_in_block() + e)) s[m][n][2 * h + e] = -INFINITY;
+      }
+  }
+
+  // Scores become weights; the state moves on to their maximum.
+  __device__ void weigh(float (&s)[M][blocks][4], float factor) {
+#pragma unroll
+    for (int m = 0; m < M; ++m)
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        float top = s[m][0][2 * h];
+#pragma unroll
+        for (int n = 0; n < blocks; ++n) top = fmaxf(top, fmaxf(s[m][n][2 * h], s[m][n][2 * h + 1]));
+        top = fmaxf(top, shuffle_xor(top, 1));
+        top = fmaxf(top, shuffle_xor(top, 2));
+        const float next = fmaxf(mu[m][h], top * factor), origin = next == -INFINITY ? 0.0f : next;
+        const float shrink = exp2_fast(mu[m][h] - origin);
+        mu[m][h] = next;
+        float sum = 0;
+#pragma unroll
+        for (int n = 0; n < blocks; ++n)
+#pragma unroll
+          for (int e = 0; e < 2; ++e) {
+            float& x = s[m][n][2 * h + e];
+            x = exp2_fast(x * factor - origin);
+            sum += x;
+          }
+        l[m][h] = l[m][h] * shrink + sum;
+#pragma unroll
+        for (int n = 0; n < Dim / 8; ++n) o[m][n][2 * h] *= shrink, o[m][n][2 * h + 1] *= shrink;
+      }
+  }
+
+  // Joins (0, sink), normalises and writes. Returns the trace of write_row.
+  __device__ float finish() {
+    const Sink out = sink_of(params.out, params.shape.head_dim_v, params.out_is_acc);
+    const float sink =
+        params.sink != nullptr ? static_cast<const float*>(params.sink)[head] * static_cast<float>(kLog2E) : -INFINITY;
+    float trace = 0;
+#pragma unroll
+    for (int m = 0; m < M; ++m)
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        float total = l[m][h];
+        total += shuffle_xor(total, 1);
+        total += shuffle_xor(total, 2);
+        const float top = sink > mu[m][h] ? sink : mu[m][h], origin = top == -INFINITY ? 0.0f : top;
+        const float shrink = exp2_fast(mu[m][h] - origin);
+        total = total * shrink + exp2_fast(sink - origin);
+        const bool empty = total == 0;  // no key, no seed, no sink
+        if (!inside(m, h)) continue;
+        trace += write_row<Element>(o[m], h, shrink / total, empty, out, head, row0 + row(m, h));
+        if (warp_lane() % 4 == 0)
+          static_cast<float*>(params.lse)[statistic(m, h)] = empty ? -INFINITY : top * static_cast<float>(kLn2) + logf(total);
+      }
+    return trace;
+  }
+};
+
+template <class Element, int Dim, class Plan = ForwardPlan<Dim>>
+__device__ void forward_items(const ForwardParams& params, const TileList& queries, const Scratch& scratch,
+                              ForwardShared<Dim, Plan>& shared) {
+  using Warp = ForwardWarp<Element, Dim, Plan>;
+  constexpr int threads = Plan::warps * warp_lanes;
+  const Shape& shape = params.shape;
+  const auto heads = static_cast<std::int32_t>(shape.heads);
+  const int dim = static_cast<int>(shape.head_dim), dim_v = static_cast<int>(shape.head_dim_v);
+  const Source q = source_of(params.q, dim, false), k = source_of(params.k, dim, false), v = source_of(params.v, dim_v, false);
+  const Exponent exponent(params.score);
+  for (;;) {
+    const std::int32_t item = next_item(scratch, queries, heads, shared.item);
+    if (item < 0) return;
+    const Tile tile = queries.tiles[item / heads];
+    const std::int32_t head = item % heads, head_kv = head / static_cast<std::int32_t>(shape.heads / shape.heads_kv);
+    if (threadIdx.x == 0) {
+      shared.walk.begin(tile, 0, tile.rows, head, 1);
+      shared.walk.advance(params.segments, shape, shared.step[0]);
+    }
+    stage<Element, threads>(shared.q, q, head, tile.row0, 0, tile.rows);
+    Warp warp{params, head, tile.row0, tile.rows, warp_of_block() * Warp::rows, {}, {}, {}};
+    warp.seed();
+    __syncthreads();
+    stage<Element, threads>(shared.k, k, head_kv, shared.step[0].other0, shared.step[0].skip, shared.step[0].count);
+    commit_copies();
+    for (int n = 0;; n ^= 1) {
+      const Step& step = shared.step[n];
+      wait_copies<0>();
+      if (step.count == 0) break;
+      __syncthreads();  // K is here, the last V is free
+      stage<Element, threads>(shared.v, v, head_kv, step.other0, step.skip, step.count);
+      commit_copies();
+      if (threadIdx.x == 0) shared.walk.advance(params.segments, shape, shared.step[n ^ 1]);
+      converge();
+      const bool work = !step.none(warp.warp_row, Warp::rows);
+      Block<Warp::M, Warp::columns> s;
+      if (work) products<Element>(s, shared.q, warp.warp_row, shared.k, 0, dim);
+      wait_copies<0>();
+      __syncthreads();  // V is here, K is free
+      const Step& next = shared.step[n ^ 1];
+      stage<Element, threads>(shared.k, k, head_kv, next.other0, next.skip, next.count);
+      commit_copies();
+      if (!work) continue;
+      if (!exponent.plain()) Warp::transform(s, exponent);
+      if (!step.all(warp.warp_row, Warp::rows, Warp::columns)) warp.hide(s, step);
+      warp.weigh(s, exponent.plain() ? exponent.factor : 1.0f);
+      add_weighted<Element>(warp.o, s, shared.v, 0, dim_v);
+    }
+    note_suspect(scratch, warp.finish(), shared.item);
+  }
+}
+
+}  // namespace hetsp::attention::cuda::mma
