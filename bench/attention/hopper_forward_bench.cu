@@ -1,0 +1,416 @@
+// The forward for Hopper alone, without torch: right first, then how fast, for the shipped kernel and its variants.
+//
+//   hopper_forward_bench check [NAME]    every case whose name holds NAME, every variant that takes it, against float64 maths
+//   on the CPU hopper_forward_bench time [NAME]     medians of 10 calls after 3, in useful TFLOP/s (causal counts its visible
+//   pairs)
+// Long because it brings its own data, reference and variants, to run where there is no torch.
+//
+// Build: nvcc -std=c++20 -O3 -DNDEBUG --expt-relaxed-constexpr -Icsrc -Itests/cpp -gencode arch=compute_90a,code=sm_90a, with
+// csrc/hetsp/attention/segment.cc.
+#include <cuda.h>
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "attention/tile_list_reference.h"
+#include "hetsp/attention/cuda/hopper/forward_launch.cuh"
+
+using namespace hetsp::attention;
+using namespace hetsp::attention::cuda;
+using namespace hetsp::attention::cuda::hopper;
+
+namespace {
+
+void must(cudaError_t status, const char* what) {
+  if (status == cudaSuccess) return;
+  std::printf("FAIL %s: %s\n", what, cudaGetErrorString(status));
+  std::exit(1);
+}
+
+template <class T>
+T* device_array(std::int64_t count) {
+  void* pointer = nullptr;
+  must(cudaMalloc(&pointer, static_cast<std::size_t>(std::max<std::int64_t>(count, 1)) * sizeof(T)), "cudaMalloc");
+  return static_cast<T*>(pointer);
+}
+template <class T>
+T* to_device(const std::vector<T>& host) {
+  T* device = device_array<T>(static_cast<std::int64_t>(host.size()));
+  must(cudaMemcpy(device, host.data(), host.size() * sizeof(T), cudaMemcpyHostToDevice), "copy in");
+  return device;
+}
+template <class T>
+std::vector<T> to_host(const T* device, std::int64_t count) {
+  std::vector<T> host(static_cast<std::size_t>(count));
+  must(cudaMemcpy(host.data(), device, host.size() * sizeof(T), cudaMemcpyDeviceToHost), "copy out");
+  return host;
+}
+
+// Normal numbers from a counter: splitmix64 and Box-Muller.
+__global__ void fill_normal(void* data, bool is_half, bool is_float, std::int64_t count, std::uint64_t seed) {
+  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += stride) {
+    std::uint64_t x = (static_cast<std::uint64_t>(i) + seed * 0x100000001ull) * 0x9e3779b97f4a7c15ull;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull, x = (x ^ x >> 27) * 0x94d049bb133111ebull, x ^= x >> 31;
+    const float u = (static_cast<float>(x >> 40) + 0.5f) * 0x1p-24f, v = static_cast<float>(x & 0xffffff) * 0x1p-24f;
+    const float value = sqrtf(-2 * logf(u)) * cospif(2 * v);
+    if (is_float) {
+      static_cast<float*>(data)[i] = value;
+    } else if (is_half) {
+      static_cast<Float16*>(data)[i] = to_float16(value);
+    } else {
+      static_cast<BFloat16*>(data)[i] = to_bfloat16(value);
+    }
+  }
+}
+
+struct Document {
+  std::int64_t queries, keys;
+};
+
+struct Problem {
+  std::string name;
+  std::vector<Document> documents;
+  std::int64_t heads, heads_kv, dim, dim_v;
+  DType dtype = DType::bfloat16;
+  std::int64_t left = -1, right = 0;  // right 0: causal
+  double softcap = 0;
+  bool sink = false, seed = false, acc = false, nan_tail = false;
+  std::int64_t gap = 0;               // unused rows behind each document
+};
+
+// A problem on the device.
+struct Data {
+  Shape shape{};
+  std::vector<Segment> segments;
+  ForwardParams params{};
+  TileList queries{};
+  std::int32_t* next_item = nullptr;
+  std::int64_t tiles = 0;
+  double flops = 0;
+};
+
+Data make_data(const Problem& p) {
+  Data d;
+  Shape& s = d.shape;
+  s.heads = p.heads, s.heads_kv = p.heads_kv, s.head_dim = p.dim, s.head_dim_v = p.dim_v, s.dtype = p.dtype;
+  for (const Document& document : p.documents) {
+    d.segments.push_back({s.total_q, s.total_q + document.queries, s.total_k, s.total_k + document.keys,
+                          document.keys - document.queries, 0, p.left, p.right});
+    s.total_q += document.queries + p.gap, s.total_k += document.keys + p.gap;
+  }
+  for (const Segment& segment : d.segments)
+    d.flops += 2.0 * static_cast<double>(p.dim + p.dim_v) * static_cast<double>(p.heads * visible_pairs(segment));
+  const bool is_half = p.dtype == DType::float16;
+  const auto normal = [&](std::int64_t tokens, std::int64_t heads, std::int64_t dim, std::uint64_t seed,
+                          bool is_float = false) {
+    const std::int64_t count = tokens * heads * dim;
+    void* data = is_float ? static_cast<void*>(device_array<float>(count)) : device_array<BFloat16>(count);
+    fill_normal<<<1024, 256>>>(data, is_half, is_float, count, seed);
+    must(cudaDeviceSynchronize(), "fill");
+    return ConstView{data, heads * dim, dim};
+  };
+  ForwardParams& f = d.params;
+  f.shape = s, f.score = {1 / std::sqrt(static_cast<double>(p.dim)), p.softcap};
+  f.segments = to_device(d.segments), f.segment_count = static_cast<std::int64_t>(d.segments.size());
+  f.q = normal(s.total_q, p.heads, p.dim, 1), f.k = normal(s.total_k, p.heads_kv, p.dim, 2),
+  f.v = normal(s.total_k, p.heads_kv, p.dim_v, 3);
+  if (p.sink) f.sink = normal(1, p.heads, 1, 4, true).data;
+  if (p.seed)
+    f.seed_out = normal(s.total_q, p.heads, p.dim_v, 5, true), f.seed_lse = normal(1, p.heads, s.total_q, 6, true).data;
+  if (p.nan_tail)
+    for (const Segment& segment : d.segments) {
+      const auto poison = [&](const ConstView& view, std::int64_t row, std::int64_t heads, std::int64_t dim) {
+        const std::vector<BFloat16> nan(static_cast<std::size_t>(p.gap * heads * dim), BFloat16{0x7fff});
+        must(cudaMemcpy(const_cast<BFloat16*>(static_cast<const BFloat16*>(view.data)) + row * view.token_stride, nan.data(),
+                        nan.size() * 2, cudaMemcpyHostToDevice),
+             "poison");
+      };
+      poison(f.q, segment.q_end, p.heads, p.dim), poison(f.k, segment.k_end, p.heads_kv, p.dim);
+      poison(f.v, segment.k_end, p.heads_kv, p.dim_v);
+    }
+  f.out_is_acc = p.acc;
+  f.out = {p.acc ? static_cast<void*>(device_array<float>(s.total_q * p.heads * p.dim_v))
+                 : device_array<BFloat16>(s.total_q * p.heads * p.dim_v),
+           p.heads * p.dim_v, p.dim_v};
+  f.lse = device_array<float>(s.total_q * p.heads);
+  must(cudaMemset(f.out.data, 0xff, static_cast<std::size_t>(s.total_q * p.heads * p.dim_v) * (p.acc ? 4 : 2)), "clear");
+  must(cudaMemset(f.lse, 0xff, static_cast<std::size_t>(s.total_q * p.heads) * 4), "clear");
+  const std::vector<Tile> tiles = attention_test::reference_tiles(d.segments, s, Axis::queries);
+  d.tiles = static_cast<std::int64_t>(tiles.size());
+  d.queries = {to_device(tiles), to_device(std::vector<std::int32_t>{static_cast<std::int32_t>(tiles.size())})};
+  d.next_item = device_array<std::int32_t>(1);
+  return d;
+}
+
+hopper::TensorMap make_map(const ConstView& view, DType dtype, std::int64_t tokens, std::int64_t heads, std::int64_t dim,
+                           int rows) {
+  static const auto encode = [] {
+    void* symbol = nullptr;
+    cudaDriverEntryPointQueryResult found{};
+    must(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &symbol, 12000, cudaEnableDefault, &found), "entry point");
+    return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(symbol);
+  }();
+  hopper::TensorMap map{};
+  const cuuint64_t sizes[3] = {static_cast<cuuint64_t>(dim), static_cast<cuuint64_t>(heads), static_cast<cuuint64_t>(tokens)};
+  const cuuint64_t strides[2] = {static_cast<cuuint64_t>(view.head_stride * 2), static_cast<cuuint64_t>(view.token_stride * 2)};
+  const cuuint32_t box[3] = {64, 1, static_cast<cuuint32_t>(rows)}, steps[3] = {1, 1, 1};
+  const CUresult result =
+      encode(reinterpret_cast<CUtensorMap*>(&map),
+             dtype == DType::float16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3,
+             const_cast<void*>(view.data), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+             CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (result != CUDA_SUCCESS) std::printf("FAIL tensor map: error %d\n", static_cast<int>(result)), std::exit(1);
+  return map;
+}
+
+struct Variant {
+  const char* name;
+  int dim, keys;
+  DType dtype;
+  void (*launch)(const ForwardArguments&, void*);
+};
+template <class Config>
+Variant variant(const char* name) {
+  return {name, Config::dim, Config::keys,
+          std::is_same_v<typename Config::Element, BFloat16> ? DType::bfloat16 : DType::float16, launch_forward<Config>};
+}
+
+std::vector<Variant> variants() {
+  using B = BFloat16;
+  return {
+      variant<ForwardConfig<B, 128, 128, 128>>("128"),
+      variant<ForwardConfig<B, 128, 128, 128, 2, false, true>>("128 no ping-pong"),
+      variant<ForwardConfig<B, 128, 128, 128, 2, true, false>>("128 no overlap"),
+      variant<ForwardConfig<B, 128, 128, 128, 2, false, false>>("128 neither"),
+      variant<ForwardConfig<B, 128, 128, 128, 2, true, true, false>>("128 static"),
+      variant<ForwardConfig<B, 64, 64, 128>>("64"),
+      variant<ForwardConfig<B, 64, 64, 128, 2, false, true>>("64 no ping-pong"),
+      variant<ForwardConfig<B, 192, 128, 128>>("192"),
+      variant<ForwardConfig<B, 192, 128, 128, 2, false, true>>("192 no ping-pong"),
+      variant<ForwardConfig<B, 256, 256, 80>>("256"),
+      variant<ForwardConfig<B, 256, 256, 80, 2, false, true>>("256 no ping-pong"),
+      variant<ForwardConfig<Float16, 128, 128, 128>>("128 fp16"),
+  };
+}
+
+void launch(const Variant& v, const Data& d) {
+  const Shape& s = d.shape;
+  const ForwardMaps maps{make_map(d.params.q, s.dtype, s.total_q, s.heads, s.head_dim, static_cast<int>(tile_rows)),
+                         make_map(d.params.k, s.dtype, s.total_k, s.heads_kv, s.head_dim, v.keys),
+                         make_map(d.params.v, s.dtype, s.total_k, s.heads_kv, s.head_dim_v, v.keys)};
+  must(cudaMemsetAsync(d.next_item, 0, 4), "counter");
+  v.launch({maps, d.params, d.queries, d.next_item}, nullptr);
+}
+
+// The worst error of sampled rows, as a share of what rounding the weights and the result to 16 bits may cost at most:
+// roundoff (sum_j p |v| + |out|).
+void check_problem(const Variant& v, const Problem& p) {
+  const Data d = make_data(p);
+  const Shape& s = d.shape;
+  launch(v, d);
+  must(cudaDeviceSynchronize(), v.name);
+  const auto q = to_host(static_cast<const std::uint16_t*>(d.params.q.data), s.total_q * s.heads * s.head_dim);
+  const auto k = to_host(static_cast<const std::uint16_t*>(d.params.k.data), s.total_k * s.heads_kv * s.head_dim);
+  const auto values = to_host(static_cast<const std::uint16_t*>(d.params.v.data), s.total_k * s.heads_kv * s.head_dim_v);
+  const std::int64_t outs = s.total_q * s.heads * s.head_dim_v;
+  std::vector<std::uint16_t> out16;
+  std::vector<float> out32, seed_out, seed_lse, sink;
+  if (p.acc) out32 = to_host(static_cast<const float*>(d.params.out.data), outs);
+  if (!p.acc) out16 = to_host(static_cast<const std::uint16_t*>(d.params.out.data), outs);
+  const auto lse = to_host(static_cast<const float*>(d.params.lse), s.total_q * s.heads);
+  if (p.seed) seed_out = to_host(static_cast<const float*>(d.params.seed_out.data), outs);
+  if (p.seed) seed_lse = to_host(static_cast<const float*>(d.params.seed_lse), s.total_q * s.heads);
+  if (p.sink) sink = to_host(static_cast<const float*>(d.params.sink), s.heads);
+  const auto number = [&](std::uint16_t bits) {
+    return static_cast<double>(p.dtype == DType::float16 ? to_float(Float16{bits}) : to_float(BFloat16{bits}));
+  };
+  const double roundoff = p.dtype == DType::float16 ? 0x1p-11 : 0x1p-8;
+  std::mt19937 random(7);
+  const bool all = s.total_q * s.heads * s.total_k * s.head_dim < 400'000'000;
+  const std::int64_t samples = all ? s.total_q * s.heads : 96;
+  double worst = 0, worst_lse = 0;
+  std::int64_t bad = 0;
+  std::string first_bad;
+  for (std::int64_t n = 0; n < samples; ++n) {
+    const std::int64_t row = all      ? n / s.heads
+                             : n == 0 ? 0
+                             : n == 1 ? s.total_q - 1
+                                      : static_cast<std::int64_t>(random() % s.total_q);
+    const std::int64_t head = all ? n % s.heads : static_cast<std::int64_t>(random() % s.heads),
+                       head_kv = head / (s.heads / s.heads_kv);
+    std::vector<double> scores;
+    std::vector<std::int64_t> keys;
+    for (const Segment& segment : d.segments) {
+      if (row < segment.q_begin || row >= segment.q_end) continue;
+      const RowRange run = visible_keys(segment, row);
+      for (std::int64_t key = run.begin; key < run.end; ++key) {
+        double x = 0;
+        for (std::int64_t i = 0; i < s.head_dim; ++i)
+          x += number(q[static_cast<std::size_t>((row * s.heads + head) * s.head_dim + i)]) *
+               number(k[static_cast<std::size_t>((key * s.heads_kv + head_kv) * s.head_dim + i)]);
+        x *= d.params.score.softmax_scale;
+        if (p.softcap > 0) x = p.softcap * std::tanh(x / p.softcap);
+        scores.push_back(x), keys.push_back(key);
+      }
+    }
+    const double seed = p.seed ? seed_lse[static_cast<std::size_t>(head * s.total_q + row)] : -INFINITY;
+    const double sunk = p.sink ? sink[static_cast<std::size_t>(head)] : -INFINITY;
+    double top = std::max(seed, sunk), total = 0;
+    for (const double x : scores) top = std::max(top, x);
+    if (top == -INFINITY) top = 0;
+    total = std::exp(seed - top) + std::exp(sunk - top);
+    for (const double x : scores) total += std::exp(x - top);
+    const double want_lse = top + std::log(total), got_lse = lse[static_cast<std::size_t>(head * s.total_q + row)];
+    const double lse_error = want_lse == got_lse ? 0 : std::abs(want_lse - got_lse) / (2e-5 * (1 + std::abs(want_lse)));
+    double row_worst = 0;
+    for (std::int64_t i = 0; i < s.head_dim_v; ++i) {
+      const auto at = static_cast<std::size_t>((row * s.heads + head) * s.head_dim_v + i);
+      double want = p.seed ? std::exp(seed - top) / total * seed_out[at] : 0, mass = 0;
+      for (std::size_t j = 0; j < keys.size(); ++j) {
+        const double term = std::exp(scores[j] - top) / total *
+                            number(values[static_cast<std::size_t>((keys[j] * s.heads_kv + head_kv) * s.head_dim_v + i)]);
+        want += term, mass += std::abs(term);
+      }
+      if (total == 0) want = 0;
+      const double got = p.acc ? static_cast<double>(out32[at]) : number(out16[at]);
+      const double error = std::abs(got - want) / (roundoff * (mass + std::abs(want)) + 1e-6);
+      row_worst = error <= row_worst ? row_worst : error;
+      if (error != error) row_worst = INFINITY;
+    }
+    worst = std::max(worst, row_worst), worst_lse = !(lse_error <= worst_lse) ? lse_error : worst_lse;
+    if (!(row_worst <= 1) || !(lse_error <= 1)) {
+      if (bad++ == 0)
+        first_bad = "row " + std::to_string(row) + " head " + std::to_string(head) + " lse " + std::to_string(got_lse) +
+                    " for " + std::to_string(want_lse);
+    }
+  }
+  std::printf("%s %-18s %-26s out %.3f lse %.3f of what is allowed, %lld of %lld rows bad %s\n", bad == 0 ? "ok  " : "FAIL",
+              v.name, p.name.c_str(), worst, worst_lse, static_cast<long long>(bad), static_cast<long long>(samples),
+              first_bad.c_str());
+}
+
+double time_problem(const Variant& v, const Data& d) {
+  const Shape& s = d.shape;
+  const ForwardMaps maps{make_map(d.params.q, s.dtype, s.total_q, s.heads, s.head_dim, static_cast<int>(tile_rows)),
+                         make_map(d.params.k, s.dtype, s.total_k, s.heads_kv, s.head_dim, v.keys),
+                         make_map(d.params.v, s.dtype, s.total_k, s.heads_kv, s.head_dim_v, v.keys)};
+  cudaEvent_t begin, end;
+  must(cudaEventCreate(&begin), "event"), must(cudaEventCreate(&end), "event");
+  std::vector<float> times;
+  for (int i = 0; i < 13; ++i) {
+    must(cudaMemsetAsync(d.next_item, 0, 4), "counter");
+    must(cudaEventRecord(begin), "event");
+    v.launch({maps, d.params, d.queries, d.next_item}, nullptr);
+    must(cudaEventRecord(end), "event");
+    must(cudaEventSynchronize(end), v.name);
+    float milliseconds = 0;
+    must(cudaEventElapsedTime(&milliseconds, begin, end), "event");
+    if (i >= 3) times.push_back(milliseconds);
+  }
+  std::sort(times.begin(), times.end());
+  return times[times.size() / 2];
+}
+
+// Many documents, few long: a log-normal of median 1600 and sigma 1.5 (a web crawl's shape), cut at 16K, up to `total` tokens.
+std::vector<Document> skewed(std::int64_t total, unsigned seed) {
+  std::mt19937 random(seed);
+  std::lognormal_distribution<double> length(std::log(1600.0), 1.5);
+  std::vector<Document> documents;
+  for (std::int64_t left = total; left > 0;) {
+    const std::int64_t tokens =
+        std::min<std::int64_t>({left, 16384, std::max<std::int64_t>(16, static_cast<std::int64_t>(length(random)))});
+    documents.push_back({tokens, tokens}), left -= tokens;
+  }
+  return documents;
+}
+std::vector<Document> equal(std::int64_t count, std::int64_t tokens) {
+  return std::vector<Document>(static_cast<std::size_t>(count), {tokens, tokens});
+}
+
+std::vector<Problem> problems_to_check(std::int64_t dim, std::int64_t dim_v, DType dtype) {
+  std::vector<Problem> all;
+  const auto add = [&](const char* name, std::vector<Document> documents, const std::function<void(Problem&)>& change = {}) {
+    Problem p{name, std::move(documents), 2, 2, dim, dim_v, dtype};
+    if (change) change(p);
+    all.push_back(p);
+  };
+  add("one tile full", equal(1, 128), [](Problem& p) { p.right = -1; });
+  add("causal 128", equal(1, 128));
+  add("causal 500", equal(1, 500));
+  add("full 333x411", {{333, 411}}, [](Problem& p) { p.right = -1; });
+  add("causal 411x333", {{411, 333}});
+  add("lengths", {{1, 1}, {7, 7}, {0, 0}, {64, 64}, {65, 65}, {130, 130}, {3, 3}, {200, 200}, {16, 16}, {31, 31}});
+  add("gqa 8:1 lengths", {{100, 100}, {129, 129}, {40, 40}, {300, 300}}, [](Problem& p) { p.heads = 8, p.heads_kv = 1; });
+  add("window 70", {{400, 400}, {90, 90}, {260, 260}}, [](Problem& p) { p.left = 70; });
+  add("window both", {{400, 450}, {90, 20}}, [](Problem& p) { p.left = 100, p.right = 30; });
+  add("softcap", {{300, 300}, {50, 50}}, [](Problem& p) { p.softcap = 2; });
+  add("sink seed acc", {{300, 300}, {0, 40}, {50, 0}, {77, 99}}, [](Problem& p) { p.sink = p.seed = p.acc = true; });
+  add("nan in gaps", {{100, 100}, {20, 20}, {150, 150}, {33, 33}}, [](Problem& p) { p.gap = 13, p.nan_tail = true; });
+  add("narrower dims", {{200, 200}, {30, 30}}, [](Problem& p) { p.dim -= 24, p.dim_v -= 40; });
+  add("long", {{5000, 5000}, {3000, 3000}});
+  add("many", skewed(20000, 3));
+  return all;
+}
+
+std::vector<Problem> problems_to_time() {
+  const auto with = [](Problem p, std::int64_t right) { return p.right = right, p; };
+  std::vector<Problem> all{{"causal 16k d128", equal(1, 16384), 16, 16, 128, 128},
+                           {"causal 4x4k d128", equal(4, 4096), 16, 16, 128, 128},
+                           with({"full 16k d128", equal(1, 16384), 16, 16, 128, 128}, -1),
+                           {"packed 32k d128", skewed(32768, 1), 16, 16, 128, 128},
+                           {"64K + 250x256 d128", equal(250, 256), 8, 8, 128, 128},
+                           {"causal 16k gqa 16:2 d128", equal(1, 16384), 16, 2, 128, 128},
+                           {"causal 1k x 16 d128", equal(16, 1024), 16, 16, 128, 128},
+                           {"causal 16k d64", equal(1, 16384), 16, 16, 64, 64},
+                           with({"full 16k d64", equal(1, 16384), 16, 16, 64, 64}, -1),
+                           {"causal 16k d192", equal(1, 16384), 8, 8, 192, 128},
+                           {"causal 16k d256", equal(1, 16384), 8, 8, 256, 256},
+                           {"causal 16k d128 fp16", equal(1, 16384), 16, 16, 128, 128, DType::float16}};
+  all[4].documents.insert(all[4].documents.begin(), {65536, 65536});
+  return all;
+}
+
+int bucket(std::int64_t dim, std::int64_t dim_v) {
+  Shape shape{};
+  shape.head_dim = dim, shape.head_dim_v = dim_v;
+  return forward_tile(shape).dim;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::string mode = argc > 1 ? argv[1] : "", wanted = argc > 2 ? argv[2] : "", only = argc > 3 ? argv[3] : "";
+  if (mode == "check") {
+    for (const Variant& v : variants()) {
+      if (std::string(v.name).find(wanted) == std::string::npos || (!only.empty() && only != v.name)) continue;
+      const std::int64_t dim = v.dim, dim_v = v.dim == 192 ? 128 : v.dim;
+      for (const Problem& p : problems_to_check(dim, dim_v, v.dtype)) check_problem(v, p), std::fflush(stdout);
+    }
+    return 0;
+  }
+  if (mode == "time") {
+    for (const Problem& p : problems_to_time()) {
+      if (p.name.find(wanted) == std::string::npos) continue;
+      const Data d = make_data(p);
+      for (const Variant& v : variants()) {
+        if (v.dim != bucket(p.dim, p.dim_v) || v.dtype != p.dtype || (!only.empty() && only != v.name)) continue;
+        const double milliseconds = time_problem(v, d);
+        std::printf("%-26s %-18s %9.3f ms %7.1f TFLOP/s\n", p.name.c_str(), v.name, milliseconds,
+                    d.flops / milliseconds * 1e-9);
+        std::fflush(stdout);
+      }
+    }
+    return 0;
+  }
+  std::printf("usage: %s check|time [NAME] [VARIANT]\n", argv[0]);
+  return 2;
+}
