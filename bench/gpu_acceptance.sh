@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# What a machine with a GPU has to show, in one command: the contract on CUDA, the sanitizer, the table beside torch's kernels.
+#
+#   bench/gpu_acceptance.sh [--budget SECONDS] [--site DIR | --wheels DIR] [--out DIR] [--device cuda|cpu]
+#
+# --site: a folder that holds the installed package; --wheels: wheels to install (ours, and nanobind-backend's where it was built
+# in split mode). Without both it builds here, with no network: torch, CMake, ninja, nanobind and nvcc must be there. Stages run
+# under limits, together at most the budget (540 s), and none hides the next; what no longer fits is left out and listed.
+# DIR/acceptance.json is complete after every stage, DIR/table.json after every row, and logs lie beside them. Exit status: the
+# number of stages that failed. --device cpu shows that the script runs where there is no GPU.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+budget=540 site="" wheels="" out="" device=cuda
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --budget | --site | --wheels | --out | --device)
+      [ $# -gt 1 ] || { echo "gpu_acceptance.sh: $1 needs a value" >&2; exit 2; }
+      printf -v "${1#--}" '%s' "$2"; shift 2 ;;
+    *) echo "gpu_acceptance.sh: unknown option $1; allowed: --budget, --site, --wheels, --out, --device" >&2; exit 2 ;;
+  esac
+done
+[[ "$budget" =~ ^[0-9]+$ && "$budget" -ge 60 ]] || { echo "gpu_acceptance.sh: --budget is $budget, must be 60 seconds or more" >&2; exit 2; }
+[[ "$device" =~ ^(cuda|cpu)$ ]] || { echo "gpu_acceptance.sh: --device is $device, must be cuda or cpu" >&2; exit 2; }
+out="${out:-$PWD/build-acceptance}"
+mkdir -p "$out"
+rm -f "$out"/*.json "$out"/*.log "$out"/*.xml
+began=$SECONDS failed=0
+export OMP_NUM_THREADS=2 PYTHONUNBUFFERED=1 TORCH_CPP_LOG_LEVEL=ERROR PATH="$PATH:/usr/local/cuda/bin"
+workers="$(($(nproc) > 6 ? $(nproc) - 4 : 2))"
+
+left() { echo $((budget - (SECONDS - began))); }
+note() { python3 bench/support/stages.py "$out/acceptance.json" "$@" || failed=$((failed + 1)); }
+trap 'kill $(jobs -p) 2>/dev/null' EXIT
+
+# stage NAME LIMIT COMMAND...: at most LIMIT seconds and what is left; writes NAME.log; its record goes to acceptance.json.
+stage() {
+  local name="$1" limit="$2" at=$SECONDS status
+  shift 2
+  [ "$limit" -le "$(left)" ] || limit="$(left)"
+  if [ "$limit" -lt 5 ]; then note "$name" --left-out "the budget of $budget s is over"; failed=$((failed + 1)); return 1; fi
+  [ "$(type -t "$1")" != function ] || set -- bash -c "$1"
+  timeout -s INT -k 3 "$limit" "$@" >"$out/$name.log" 2>&1
+  status=$?
+  note "$name" --status "$status" --seconds "$((SECONDS - at))" --limit "$limit" --log "$out/$name.log" --junit "$out/$name.xml"
+  [ "$status" -eq 0 ] || failed=$((failed + 1))
+  return "$status"
+}
+
+machine() {
+  nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,power.limit --format=csv,noheader
+  for tool in nvcc compute-sanitizer cmake ninja; do printf '%s: %s\n' "$tool" "$(command -v "$tool" || echo absent)"; done
+  python3 -c 'import sys, torch; print(f"Python {sys.version.split()[0]}, torch {torch.__version__}")'
+}
+
+# Linked mode where nanobind-backend is missing (setup.py finds out); machine code for this GPU and PTX as everywhere.
+build() {
+  HETSP_BUILD_DIR="$out/tree" MAX_JOBS="$(nproc)" python3 -m pip install -q --no-index --no-build-isolation --no-deps --no-compile --target "$site" .
+}
+install() { python3 -m pip install -q --no-index --no-deps --no-compile --target "$site" "$wheels"/*.whl; }
+doctor() { python3 -m hetsp_ext doctor; }
+
+# One CPU instruction set: the CPU's own suite is not this machine's question.
+contract() {
+  OMP_NUM_THREADS=1 HETSP_CPU_CAPABILITY=portable python3 -m pytest -rfE -n "$workers" --timeout 60 --tb=short -p no:cacheprovider -W ignore \
+    --junitxml "$out/contract.xml" --durations=5 tests/python/attention tests/python/test_torch_attention.py tests/python/test_flash_attn.py -k "$chosen"
+}
+
+# Only our kernels: torch's are right, and many. What the machine refuses is a failed stage, with the tool's words in its log.
+sanitized() {
+  local filter
+  filter="$(compute-sanitizer --help 2>/dev/null | grep -oE -m 1 -- '--kernel-(regex|name)\b' | head -n 1)"
+  PYTORCH_NO_CUDA_MEMORY_CACHING=1 timeout -k 3 "$2" compute-sanitizer --tool "$1" ${filter:+$filter kernel_substring=hetsp} --error-exitcode 9 \
+    --print-limit 20 python3 -m tests.python.attention.small_set --cases "$3"
+}
+memcheck() { sanitized memcheck 88 15; }
+racecheck() { sanitized racecheck 88 6; }
+small_set() { python3 -m tests.python.attention.small_set --device "$device"; }
+table() {
+  local seconds=$(($(left) - 6)) quick=""
+  [ "$device" = cuda ] || quick="--divide 512 --rounds 3 --row-seconds 1"
+  python3 -m bench.attention.cuda_attention_bench --device "$device" $quick --budget "$seconds" --out "$out/table.json"
+}
+
+export -f machine
+stage machine 30 machine
+if [ -z "$site" ]; then
+  site="$out/site"
+  rm -rf "$site"
+  export site wheels out
+  export -f build install
+  if [ -n "$wheels" ]; then stage install 40 install; else stage build 200 build; fi
+fi
+export PYTHONPATH="$site" out device workers budget began
+chosen="cuda" && [ "$device" = cuda ] || chosen="test_cuda or test_levels"
+export chosen
+export -f doctor contract sanitized memcheck racecheck small_set table left
+stage doctor 40 doctor
+
+# Correctness measures nothing, so its stages share the time. Each writes its record as it ends; a lock keeps them apart.
+part=$((budget / 4))
+stage small_set $((part < 60 ? part : 60)) small_set &
+stage contract $((part < 120 ? part : 120)) contract &
+if [ "$device" = cpu ]; then
+  note memcheck --left-out "no GPU to watch"; note racecheck --left-out "no GPU to watch"
+elif command -v compute-sanitizer >/dev/null; then
+  stage memcheck $((part < 90 ? part : 90)) memcheck &
+  stage racecheck $((part < 90 ? part : 90)) racecheck &
+else
+  note memcheck --left-out "compute-sanitizer is absent"; note racecheck --left-out "compute-sanitizer is absent"
+fi
+for job in $(jobs -p); do wait "$job" || failed=$((failed + 1)); done
+SECONDS_AT_TABLE=$SECONDS
+stage table "$(left)" bash -c "SECONDS=$SECONDS_AT_TABLE; table"
+
+sed -n '/^TFLOP\/s/,$p' "$out/table.log"
+note --show
+echo "acceptance: $failed stages failed, $((SECONDS - began)) s of $budget; $out/acceptance.json"
+exit "$failed"
