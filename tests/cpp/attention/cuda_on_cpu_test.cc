@@ -15,17 +15,17 @@ constexpr unsigned threads = 64;
 
 // out[b][t] = sum of the block's numbers in[b][0..t], by doubling. Without the barriers that `careful` asks for it is wrong.
 struct Sums {
-  int value[2][threads];
+  unsigned value[2][threads];  // what is read too early may wrap
 };
 void running_sum(const int* in, int* out, bool careful, Sums& shared) {
   const unsigned t = threadIdx.x, at = blockIdx.x * threads + t;
-  shared.value[0][t] = in[at];
+  shared.value[0][t] = static_cast<unsigned>(in[at]);
   int from = 0;
   for (unsigned step = 1; step < threads; step *= 2, from = 1 - from) {
     if (careful) __syncthreads();
     shared.value[1 - from][t] = shared.value[from][t] + (t >= step ? shared.value[from][t - step] : 0);
   }
-  out[at] = shared.value[from][t];
+  out[at] = static_cast<int>(shared.value[from][t]);
 }
 
 }  // namespace

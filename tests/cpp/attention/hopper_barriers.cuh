@@ -17,7 +17,7 @@ struct Handover {
     Barrier full, empty, fresh;
     int value[128];
   };
-  int* out;  // [turns][128]
+  int* out;  // [blocks][turns][128]
 
   __device__ void operator()(Shared& shared) const {
     const int local = static_cast<int>(threadIdx.x) % 128;
@@ -38,7 +38,7 @@ struct Handover {
     } else {
       for (int turn = 0; turn < turns; ++turn) {
         wait(shared.full, turn & 1);
-        out[turn * 128 + local] = shared.value[(local + 37) % 128];
+        out[(static_cast<int>(blockIdx.x) * turns + turn) * 128 + local] = shared.value[(local + 37) % 128];
         arrive(shared.empty);
       }
     }
@@ -47,10 +47,12 @@ struct Handover {
 
 inline std::string handover() {
   std::vector<float> wanted;
-  for (int turn = 0; turn < Handover::turns; ++turn)
-    for (int local = 0; local < 128; ++local) wanted.push_back(static_cast<float>(turn * 1000 + (local + 37) % 128));
+  constexpr int blocks = 2;
+  for (int turn = 0; turn < blocks * Handover::turns; ++turn)
+    for (int local = 0; local < 128; ++local)
+      wanted.push_back(static_cast<float>(turn % Handover::turns * 1000 + (local + 37) % 128));
   backend::Buffer<int> out(std::vector<int>(wanted.size(), -1));
-  backend::run(2, Handover{out.device()});
+  backend::run(blocks, Handover{out.device()});
   const std::vector<int> got = out.fetch();
   return compare("value", std::vector<float>(got.begin(), got.end()), wanted);
 }
@@ -157,7 +159,7 @@ struct TakeTurns {
       if (group == 0 || turn + 1 < turns) named_arrive(2 - group, 256);
     }
     __syncthreads();
-    if (local < 2 * turns) out[local] = shared.log[local];
+    if (threadIdx.x < 2 * turns) out[threadIdx.x] = shared.log[threadIdx.x];
   }
 };
 

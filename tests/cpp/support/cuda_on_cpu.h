@@ -44,6 +44,12 @@
 #if defined(__SANITIZE_THREAD__)
 #include <sanitizer/tsan_interface.h>
 #define CUDA_ON_CPU_UNSEEN __attribute__((no_sanitize_thread, noinline))  // the scheduler's own words are no kernel's race
+extern "C" {
+void AnnotateIgnoreReadsBegin(const char* file, int line);
+void AnnotateIgnoreReadsEnd(const char* file, int line);
+void AnnotateIgnoreWritesBegin(const char* file, int line);
+void AnnotateIgnoreWritesEnd(const char* file, int line);
+}
 #else
 #define CUDA_ON_CPU_UNSEEN
 #endif
@@ -190,6 +196,24 @@ inline Scheduler& scheduler() {
   return instance;
 }
 
+// ThreadSanitizer sees nothing of what the thread does in this scope, in the standard library either.
+struct Unseen {
+  Unseen() { begin(); }
+  Unseen(const Unseen&) = delete;
+  Unseen& operator=(const Unseen&) = delete;
+  ~Unseen() { end(); }
+  static void begin() {
+#if defined(__SANITIZE_THREAD__)
+    AnnotateIgnoreReadsBegin("", 0), AnnotateIgnoreWritesBegin("", 0);
+#endif
+  }
+  static void end() {
+#if defined(__SANITIZE_THREAD__)
+    AnnotateIgnoreWritesEnd("", 0), AnnotateIgnoreReadsEnd("", 0);
+#endif
+  }
+};
+
 inline void release([[maybe_unused]] const void* address) {
 #if defined(__SANITIZE_THREAD__)
   __tsan_release(const_cast<void*>(address));
@@ -290,15 +314,17 @@ CUDA_ON_CPU_UNSEEN inline bool turn(Scheduler& all, std::size_t count) {
       continue;
     }
     if (fiber.ready != nullptr && !fiber.ready(fiber.condition)) continue;
-    progress |= !fiber.polling;
+    const bool polled = fiber.polling;
     fiber.ready = nullptr, fiber.polling = false;
     enter(all, fiber);
+    progress |= !polled || !fiber.polling;  // one that only looked, and will look again, has done nothing
   }
   ++all.round;
   return progress || held;
 }
 
 CUDA_ON_CPU_UNSEEN inline void run_blocks(Scheduler& all, std::size_t threads) {
+  const Unseen unseen;
   const std::size_t count = all.blocks.size() * threads;
   for (std::size_t i = 0; i < count; ++i) {
     Fiber& fiber = *all.fibers[i];
@@ -342,7 +368,8 @@ CUDA_ON_CPU_UNSEEN inline void prepare(Scheduler& all, std::size_t fibers, const
   all.round = 0;
 }
 
-// Lets the others run until ready() holds. `describe` appends what is waited for.
+// Lets the others run until ready() holds. `describe` appends what is waited for. Called in the scope of an Unseen, which a
+// fiber must not be in while it is suspended: it may be destroyed then.
 template <class Ready, class Describe>
 CUDA_ON_CPU_UNSEEN void wait_until(Ready&& ready, Describe&& describe, bool polling = false) {
   struct Condition {
@@ -355,7 +382,10 @@ CUDA_ON_CPU_UNSEEN void wait_until(Ready&& ready, Describe&& describe, bool poll
   self.polling = polling;
   self.ready = [](void* pointer) -> bool { return (*static_cast<Condition*>(pointer)->ready)(); };
   self.describe = [](void* pointer, std::string& text) { (*static_cast<Condition*>(pointer)->describe)(text); };
+  release(&all.block_end);  // in case this is the last thing it does
+  Unseen::end();
   leave(all, self);
+  Unseen::begin();
 }
 
 struct AlignedDelete {
@@ -375,6 +405,7 @@ CUDA_ON_CPU_UNSEEN inline const Index* grid_dim() { return &detail::scheduler().
 }
 
 CUDA_ON_CPU_UNSEEN inline void synchronise(const Place& where) {
+  const detail::Unseen unseen;
   detail::Fiber& self = *detail::scheduler().running;
   detail::Block& block = *self.block;
   const unsigned generation = block.generation;
@@ -386,7 +417,6 @@ CUDA_ON_CPU_UNSEEN inline void synchronise(const Place& where) {
                                text_of(block.first_place), ", thread ", self.thread.x, " waits at ", text_of(where)));
   }
   detail::release(barrier);
-  detail::release(&detail::scheduler().block_end);  // in case this barrier is the last thing it does
   if (++block.arrived == block.live) detail::complete_barrier(block);
   detail::wait_until([&] { return block.generation != generation; },
                      [&](std::string& text) { text += concat("__syncthreads at ", text_of(where)); });
@@ -395,6 +425,7 @@ CUDA_ON_CPU_UNSEEN inline void synchronise(const Place& where) {
 
 // The body of a loop that looks at memory until another thread or block has written it.
 inline void yield(const Place& where = Place::here()) {
+  const detail::Unseen unseen;
   detail::wait_until([] { return true; }, [&](std::string& text) { text += concat("polling at ", text_of(where)); }, true);
 }
 
@@ -424,6 +455,8 @@ void launch(unsigned blocks, unsigned threads, const Body& body, const Options& 
     try {
       detail::run_blocks(all, threads);
     } catch (...) {
+      detail::acquire(&all.block_end);
+      const detail::Unseen unseen;
       all.fibers.clear();  // suspended in the middle of the kernel, of no further use
       all.blocks.clear();
       throw;

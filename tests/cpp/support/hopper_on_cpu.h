@@ -138,6 +138,7 @@ inline bool elect_one(const cuda_on_cpu::Place& where = cuda_on_cpu::Place::here
 template <int N>
 void change_registers(bool raise, const cuda_on_cpu::Place& where) {
   static_assert(N % 8 == 0 && 24 <= N && N <= 256, "setmaxnreg takes multiples of 8 from 24 to 256");
+  const cuda_on_cpu::detail::Unseen unseen;
   auto& block = cuda_on_cpu::detail::hopper_block();
   int& own = block.registers[threadIdx.x];
   if (raise != (N >= own)) cuda_on_cpu::fail(cuda_on_cpu::concat("setmaxnreg from ", own, " to ", N), where);
@@ -159,6 +160,7 @@ void lower_registers(const cuda_on_cpu::Place& where = cuda_on_cpu::Place::here(
 
 CUDA_ON_CPU_UNSEEN inline void named_barrier(int id, int threads, bool waits, const cuda_on_cpu::Place& where) {
   using cuda_on_cpu::concat;
+  const cuda_on_cpu::detail::Unseen unseen;
   auto& block = cuda_on_cpu::detail::hopper_block();
   if (id < 1 || id > 15 || threads < 32 || threads % 32 != 0)
     cuda_on_cpu::fail(concat("named barrier ", id, " of ", threads, " threads: ids are 1 to 15, threads whole warps"), where);
@@ -190,7 +192,10 @@ inline void named_arrive(int id, int threads, const cuda_on_cpu::Place& where = 
   named_barrier(id, threads, false, where);
 }
 
-inline void fence_async_proxy() { cuda_on_cpu::detail::hopper_block().to_publish = true; }
+inline void fence_async_proxy() {
+  const cuda_on_cpu::detail::Unseen unseen;
+  cuda_on_cpu::detail::hopper_block().to_publish = true;
+}
 
 // From the begin of the block's shared memory: on the device too it is a small number.
 inline std::uint32_t shared_address(const void* pointer, const cuda_on_cpu::Place& where = cuda_on_cpu::Place::here()) {
@@ -251,6 +256,7 @@ struct BarrierParts {
 
 CUDA_ON_CPU_UNSEEN inline void init(Barrier& barrier, int arrivals,
                                     const cuda_on_cpu::Place& where = cuda_on_cpu::Place::here()) {
+  const cuda_on_cpu::detail::Unseen unseen;
   if (arrivals < 1 || arrivals >= 1 << Barrier::count_bits)
     cuda_on_cpu::fail(cuda_on_cpu::concat("an mbarrier of ", arrivals, " arrivals"), where);
   shared_address(&barrier, where);
@@ -275,6 +281,7 @@ CUDA_ON_CPU_UNSEEN inline void complete(Barrier& barrier, BarrierParts parts, cu
 
 CUDA_ON_CPU_UNSEEN inline void arrive_and_expect(Barrier& barrier, int bytes,
                                                  const cuda_on_cpu::Place& where = cuda_on_cpu::Place::here()) {
+  const cuda_on_cpu::detail::Unseen unseen;
   check_known(barrier, where);
   cuda_on_cpu::detail::release(&barrier);
   BarrierParts parts = BarrierParts::of(barrier);
@@ -290,6 +297,7 @@ inline void arrive(Barrier& barrier, const cuda_on_cpu::Place& where = cuda_on_c
 
 CUDA_ON_CPU_UNSEEN inline void wait(Barrier& barrier, unsigned parity,
                                     const cuda_on_cpu::Place& where = cuda_on_cpu::Place::here()) {
+  const cuda_on_cpu::detail::Unseen unseen;
   check_known(barrier, where);
   if (parity > 1) cuda_on_cpu::fail(cuda_on_cpu::concat("a wait for parity ", parity), where);
   const auto over = [&] { return BarrierParts::of(barrier).parity != parity; };

@@ -131,6 +131,7 @@ inline BulkGroups& own_bulk_groups() {
 
 // All but the last `left` groups of the thread are read, or complete.
 inline void wait_groups(std::size_t left, bool complete) {
+  const Unseen unseen;
   BulkGroups& groups = own_bulk_groups();
   HopperBlock& block = hopper_block();
   for (std::size_t g = 0; g + left < groups.committed.size(); ++g)
@@ -179,6 +180,7 @@ inline void prefetch(const TensorMap& map) { cuda_on_cpu::detail::MapParts::of(m
 inline void load_box(void* shared, const TensorMap& map, Barrier& full, int c0, int c1, int c2,
                      const cuda_on_cpu::Place& where = cuda_on_cpu::Place::here()) {
   namespace detail = cuda_on_cpu::detail;
+  const detail::Unseen unseen;
   check_known(full, where);
   auto& block = detail::hopper_block();
   const auto parts = detail::MapParts::of(map);
@@ -197,6 +199,7 @@ inline void load_box(void* shared, const TensorMap& map, Barrier& full, int c0, 
 inline void reduce_add_box(const TensorMap& map, const void* shared, int c0, int c1, int c2,
                            const cuda_on_cpu::Place& where = cuda_on_cpu::Place::here()) {
   namespace detail = cuda_on_cpu::detail;
+  const detail::Unseen unseen;
   auto& block = detail::hopper_block();
   const auto parts = detail::MapParts::of(map);
   if (!parts.is_float) cuda_on_cpu::fail("reduce_add_box adds float32", where);
@@ -213,6 +216,7 @@ inline void reduce_add_box(const TensorMap& map, const void* shared, int c0, int
 }
 
 inline void commit_bulk() {
+  const cuda_on_cpu::detail::Unseen unseen;
   auto& groups = cuda_on_cpu::detail::own_bulk_groups();
   groups.committed.push_back(std::move(groups.open));
   groups.open.clear();

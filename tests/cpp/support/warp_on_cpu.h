@@ -46,6 +46,7 @@ CUDA_ON_CPU_UNSEEN Out warp_collective(const char* name, const In& mine, const C
                                        const Place& where = Place::here()) {
   static_assert(std::is_trivially_copyable_v<In> && std::is_trivially_copyable_v<Out> && sizeof(In) <= 256 &&
                 sizeof(Out) <= 256);
+  const detail::Unseen unseen;
   detail::Warp& warp = detail::own_warp();
   const int lane = static_cast<int>(threadIdx.x % 32),
             lanes = static_cast<int>(std::min(32u, blockDim.x - threadIdx.x / 32 * 32));

@@ -125,6 +125,7 @@ struct Mma : Asynchronous {
   }
 
   CUDA_ON_CPU_UNSEEN void issue(const Product& wish, float* d, const std::uint32_t* fragment) {
+    const Unseen unseen;
     block.publish();
     const int thread = static_cast<int>(threadIdx.x % 128);
     const std::size_t number = issued[thread]++;
@@ -147,6 +148,7 @@ struct Mma : Asynchronous {
   }
 
   CUDA_ON_CPU_UNSEEN void commit(const Place& where) {
+    const Unseen unseen;
     const int thread = static_cast<int>(threadIdx.x % 128);
     const std::size_t group = committed[thread]++;
     if (group == group_ends.size()) group_ends.push_back(issued[thread]);
@@ -154,6 +156,7 @@ struct Mma : Asynchronous {
   }
 
   CUDA_ON_CPU_UNSEEN void wait(std::size_t left, const Place& where) {
+    const Unseen unseen;
     const int thread = static_cast<int>(threadIdx.x % 128);
     if (committed[thread] <= left) return;
     const std::size_t end = group_ends[committed[thread] - 1 - left];
@@ -165,6 +168,7 @@ struct Mma : Asynchronous {
 };
 
 inline Mma& own_mma() {
+  const Unseen unseen;
   HopperBlock& block = hopper_block();
   auto& state = block.mma[threadIdx.x / 128];
   if (!state) state = std::make_shared<Mma>(block);
