@@ -32,8 +32,7 @@ class Launching {
 
 // Scratch from torch's caching allocator, which may hand it to other work as soon as the tensor dies: work that is queued
 // behind ours on the same stream.
-Tensor workspace(const attention::Shape& shape, int device) {
-  const int64_t bytes = attention::cuda::workspace_bytes(shape);
+Tensor workspace(int64_t bytes, int device) {
   return torch::stable::empty({&bytes, 1}, torch::headeronly::ScalarType::Byte, std::nullopt,
                               torch::stable::Device(torch::headeronly::DeviceType::CUDA, static_cast<int8_t>(device)));
 }
@@ -44,14 +43,16 @@ void cuda_segments(const attention::CuSeqlens& cu_seqlens, attention::Segment* s
 
 void cuda_forward(const attention::ForwardParams& params, int device) {
   const Launching launching(device);
-  const Tensor scratch = workspace(params.shape, device);
-  attention::cuda::forward(params, scratch.mutable_data_ptr(), launching.stream());
+  const auto [family, bytes] = attention::cuda::plan(params);
+  const Tensor scratch = workspace(bytes, device);
+  attention::cuda::forward(params, family, scratch.mutable_data_ptr(), launching.stream());
 }
 
 void cuda_backward(const attention::BackwardParams& params, int device) {
   const Launching launching(device);
-  const Tensor scratch = workspace(params.shape, device);
-  attention::cuda::backward(params, scratch.mutable_data_ptr(), launching.stream());
+  const auto [family, bytes] = attention::cuda::plan(params);
+  const Tensor scratch = workspace(bytes, device);
+  attention::cuda::backward(params, family, scratch.mutable_data_ptr(), launching.stream());
 }
 
 void cuda_delta(const attention::DeltaParams& params, int device) {

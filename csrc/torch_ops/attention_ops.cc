@@ -155,7 +155,7 @@ Tensor cu_seqlens_to_segments(const AttentionLaunch& launch, Tensor cu_q, Tensor
 std::tuple<Tensor, Tensor> varlen_attention_forward(const AttentionLaunch& launch, Tensor q, Tensor k, Tensor v,
                                                     Tensor segments, double softmax_scale, double softcap,
                                                     std::optional<Tensor> sink, std::optional<Tensor> seed_out,
-                                                    std::optional<Tensor> seed_lse, bool partial) {
+                                                    std::optional<Tensor> seed_lse, bool partial, bool) {
   return at_edge([&] {
     attention::ForwardParams params{};
     const attention::Shape shape = params.shape = check_qkv(q, k, v);
@@ -192,7 +192,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> varlen_attention_backward(const Atten
                                                                      Tensor v, Tensor out, Tensor lse, Tensor segments,
                                                                      double softmax_scale, double softcap,
                                                                      std::optional<Tensor> sink, bool partial,
-                                                                     std::optional<Tensor> delta) {
+                                                                     std::optional<Tensor> delta, bool deterministic) {
   return at_edge([&] {
     attention::BackwardParams params{};
     const attention::Shape shape = params.shape = check_qkv(q, k, v);
@@ -227,6 +227,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> varlen_attention_backward(const Atten
     params.delta = delta->const_data_ptr(), params.fill_delta = fill_delta ? delta->mutable_data_ptr() : nullptr;
     params.dq = view(dq), params.dk = view(dk), params.dv = view(dv), params.grads_are_acc = partial;
     params.dsink = sink ? dsink.mutable_data_ptr() : nullptr;
+    params.deterministic = deterministic;
     attention::validate(params);
     launch.backward(params, device_of(q));
     return std::tuple(dq, dk, dv, dsink);

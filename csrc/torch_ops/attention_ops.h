@@ -30,17 +30,18 @@ Tensor cu_seqlens_to_segments(const AttentionLaunch& launch, Tensor cu_seqlens_q
                               int64_t window_right, int64_t total_q, int64_t total_k, int64_t max_seqlen_q,
                               int64_t max_seqlen_k, std::optional<Tensor> seqused_q, std::optional<Tensor> seqused_k);
 
+// The forward is repeatable as it is: `deterministic` is there for the backward, which autograd makes of its arguments.
 std::tuple<Tensor, Tensor> varlen_attention_forward(const AttentionLaunch& launch, Tensor q, Tensor k, Tensor v,
                                                     Tensor segments, double softmax_scale, double softcap,
                                                     std::optional<Tensor> sink, std::optional<Tensor> seed_out,
-                                                    std::optional<Tensor> seed_lse, bool partial);
+                                                    std::optional<Tensor> seed_lse, bool partial, bool deterministic);
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> varlen_attention_backward(const AttentionLaunch& launch, Tensor grad_out,
                                                                      std::optional<Tensor> grad_lse, Tensor q, Tensor k,
                                                                      Tensor v, Tensor out, Tensor lse, Tensor segments,
                                                                      double softmax_scale, double softcap,
                                                                      std::optional<Tensor> sink, bool partial,
-                                                                     std::optional<Tensor> delta);
+                                                                     std::optional<Tensor> delta, bool deterministic);
 
 Tensor attention_delta(const AttentionLaunch& launch, Tensor grad_out, std::optional<Tensor> grad_lse, Tensor out, Tensor lse);
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "hetsp/attention/cuda/selection.h"
 #include "hetsp/base/isa.h"
 #include "hetsp/device/device.h"
 #include "torch_ops/at_edge.h"
@@ -26,9 +27,30 @@ std::string force_cpu_capability(std::optional<std::string> wanted) {
   });
 }
 
+// The best family of attention kernels that calls on CUDA may take; returned by name.
+std::string cuda_kernels() { return hetsp::attention::cuda::name(hetsp::attention::cuda::preference().most); }
+
+// Bounds it (none: not at all) and returns it.
+std::string set_cuda_kernels(std::optional<std::string> most, bool only) {
+  return hetsp::torch_ops::at_edge([&] {
+    hetsp::attention::cuda::Preference wish{};
+    if (most) wish = {hetsp::attention::cuda::family_of(*most), only};
+    hetsp::attention::cuda::prefer(wish);
+    return cuda_kernels();
+  });
+}
+
+// The best that a device of this compute capability, 10 * major + minor, can run.
+std::string cuda_kernels_of(int64_t capability) {
+  return hetsp::attention::cuda::name(hetsp::attention::cuda::best_family(static_cast<int>(capability)));
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(hetsp, CompositeExplicitAutograd, m) {
   m.impl("cuda_info", TORCH_BOX(&cuda_info));
   m.impl("force_cpu_capability", TORCH_BOX(&force_cpu_capability));
+  m.impl("set_cuda_kernels", TORCH_BOX(&set_cuda_kernels));
+  m.impl("cuda_kernels", TORCH_BOX(&cuda_kernels));
+  m.impl("cuda_kernels_of", TORCH_BOX(&cuda_kernels_of));
 }

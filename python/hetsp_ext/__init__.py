@@ -6,6 +6,7 @@ from .attention import attention_delta, merge_attention, segment_attention, varl
 from .capability import cpu_capabilities, cpu_capability, set_cpu_capability
 from .checkpoint import LazyCheckpointer
 from .documents import FolderSource, SequenceSource, StepSequences, standard_library
+from .kernels import cuda_kernels, set_cuda_kernels
 from .loss import chunked_cross_entropy, token_mean
 from .planner import (
     Cluster,
@@ -53,6 +54,7 @@ __all__ = [
     "cost_model_on_network",
     "cpu_capabilities",
     "cpu_capability",
+    "cuda_kernels",
     "errors",
     "lp",
     "merge_attention",
@@ -64,6 +66,7 @@ __all__ = [
     "segment_attention",
     "sequence_parallel_attention",
     "set_cpu_capability",
+    "set_cuda_kernels",
     "shard",
     "simulate",
     "standard_library",

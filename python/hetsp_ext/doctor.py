@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from . import __version__
+from . import kernels as families
 from ._native import core
 from .capability import VARIABLE, cpu_capabilities, cpu_capability
 
@@ -99,12 +100,21 @@ def cuda() -> list[Finding]:
         kernels = Finding("CUDA kernels", False, "hetsp_ext was built where no nvcc was found; install CUDA and build again")
     else:
         kernels = Finding("CUDA kernels", True, "compiled")
+    if compiled and families.cuda_kernels() != families.BEST:
+        bound = f"no better than {families.cuda_kernels()}, by {families.VARIABLE} or set_cuda_kernels()"
+        kernels = Finding("CUDA kernels", False, bound)
     if not torch_has_cuda:
         return [kernels, Finding("CUDA devices", False, f"torch {torch.__version__} is a build without CUDA")]
-    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    names = [with_kernels(index) for index in range(torch.cuda.device_count())]
     if not names:
         return [kernels, Finding("CUDA devices", False, f"torch has CUDA {torch.version.cuda}, but the driver shows no device")]
     return [kernels, Finding("CUDA devices", True, f"{len(names)}: {', '.join(sorted(set(names)))}; the core counts {devices}")]
+
+
+def with_kernels(index: int) -> str:
+    """The device's name, and the best attention kernels that it runs in bfloat16 and float16."""
+    major, minor = torch.cuda.get_device_capability(index)
+    return f"{torch.cuda.get_device_name(index)} ({families.kernels_of(major, minor)})"
 
 
 def collectives() -> list[Finding]:

@@ -16,6 +16,7 @@ LAYERS = {
     "_native": (),
     "capability": ("errors", "_native"),
     "attention": ("errors", "_native"),
+    "kernels": ("errors", "_native", "attention"),
     "planner": ("errors", "_native"),
     "simulator": ("errors", "_native", "planner"),
     "calibration": ("errors", "planner", "simulator"),

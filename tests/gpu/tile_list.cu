@@ -158,7 +158,8 @@ void all_lists() {
 constexpr int kRows = 64, kColumns = 64;
 using Panel = hopper::SharedTile<kRows, kColumns>;
 
-__global__ void load_kernel(const __grid_constant__ hopper::TensorMap map, int column, int head, int token, unsigned short* out) {
+__global__ void load_kernel(const __grid_constant__ hopper::TensorMap map, int column, int head, int token,
+                            unsigned short* out) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   __shared__ __align__(1024) unsigned char tile[Panel::bytes];
   __shared__ hopper::Barrier full;
@@ -180,7 +181,9 @@ __global__ void load_kernel(const __grid_constant__ hopper::TensorMap map, int c
 // Numbers 1, 2, ... in memory; a box of the view must hold what plain indexing finds, and 0 outside.
 void run_view(const char* name, std::int64_t tokens, std::int64_t heads, std::int64_t dim, std::int64_t token_stride,
               std::int64_t head_stride, std::int64_t offset) {
-  const auto at = [&](std::int64_t t, std::int64_t h, std::int64_t c) { return offset + t * token_stride + h * head_stride + c; };
+  const auto at = [&](std::int64_t t, std::int64_t h, std::int64_t c) {
+    return offset + t * token_stride + h * head_stride + c;
+  };
   const std::int64_t size = at(tokens - 1, heads - 1, dim - 1) + 1;
   const DeviceMemory memory(static_cast<std::size_t>(size) * 2), result(kRows * kColumns * 2);
   const auto value = [](std::int64_t i) { return static_cast<unsigned short>(i % 65521 + 1); };

@@ -9,17 +9,23 @@
 #include <cstdint>
 
 #include "hetsp/attention/cu_seqlens.h"
+#include "hetsp/attention/cuda/selection.h"
 #include "hetsp/attention/params.h"
 
 namespace hetsp::attention::cuda {
 
-constexpr std::int64_t max_head_dim = 256;
+// How a call will be served on the current device: by which kernels, and with how much device scratch, whose contents do not
+// matter before and mean nothing after. Asked once, so that scratch and kernels fit each other whatever the process prefers by
+// then. Throws InvalidArgument where no kernels serve the call, or none that cuda/selection.h's preference allows.
+struct LaunchPlan {
+  Family family;
+  std::int64_t workspace_bytes;
+};
+[[nodiscard]] LaunchPlan plan(const ForwardParams& params);
+[[nodiscard]] LaunchPlan plan(const BackwardParams& params);
 
-// Bytes of device scratch that forward and backward want; its contents do not matter before, and mean nothing after.
-[[nodiscard]] std::int64_t workspace_bytes(const Shape& shape);
-
-void forward(const ForwardParams& params, void* workspace, void* stream);
-void backward(const BackwardParams& params, void* workspace, void* stream);
+void forward(const ForwardParams& params, Family family, void* workspace, void* stream);
+void backward(const BackwardParams& params, Family family, void* workspace, void* stream);
 void delta(const DeltaParams& params, void* stream);
 void merge(const MergeParams& params, void* stream);  // params.lse must differ from lse_a and lse_b
 

@@ -58,7 +58,8 @@ struct ForwardParams {
 //   ds_ij = p_ij (dout_i . v_j - D_i) [1 - (s_ij / softcap)^2];  dq_i = scale sum_j ds_ij k_j;  dk_j = scale sum_i ds_ij q_i
 //   dsink_a = - sum_i e^(sink_a - lse_i) D_i
 //
-// Sums run in a fixed order whatever the number of workers: results are bitwise repeatable.
+// Sums run in a fixed order whatever the number of workers: results are bitwise repeatable. A GPU may add to dq as its blocks
+// come, unless `deterministic`.
 struct BackwardParams {
   Shape shape;
   Score score;
@@ -75,6 +76,7 @@ struct BackwardParams {
   View dq, dk, dv;       // shapes of q, k, v; every row is written, zeros where nothing is seen
   bool grads_are_acc;    // dq, dk, dv have the accumulate type instead of dtype
   void* dsink;           // acc [heads], null iff sink is
+  bool deterministic;    // bitwise repeatable, even where another order of sums is faster; on the CPU always so
 };
 
 // D of the backward, alone: a ring of ranks computes it once, and gives it to the backward of every hop. A row with

@@ -15,6 +15,11 @@ def accumulate_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def repeatable(asked: bool) -> bool:
+    """Whether a backward must be bitwise repeatable: where its caller asks for it, or torch's own switch does."""
+    return asked or torch.are_deterministic_algorithms_enabled()
+
+
 @torch.library.register_fake("hetsp::cu_seqlens_to_segments")
 def _(
     cu_q: Tensor,
@@ -43,6 +48,7 @@ def _(
     seed_out: Tensor | None,
     seed_lse: Tensor | None,
     partial: bool,
+    deterministic: bool = False,
 ) -> tuple[Tensor, Tensor]:
     acc = accumulate_dtype(q.dtype)
     out = q.new_empty((q.shape[0], q.shape[1], v.shape[2]), dtype=acc if partial else q.dtype)
@@ -64,6 +70,7 @@ def _(
     sink: Tensor | None,
     partial: bool,
     delta: Tensor | None = None,
+    deterministic: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     acc = accumulate_dtype(q.dtype)
     dq, dk, dv = (torch.empty(x.shape, dtype=acc if partial else x.dtype, device=x.device) for x in (q, k, v))
@@ -81,22 +88,24 @@ def _(out_a: Tensor, lse_a: Tensor, out_b: Tensor, lse_b: Tensor) -> tuple[Tenso
 
 
 def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    q, k, v, segments, softmax_scale, softcap, sink, seed_out, seed_lse, _ = inputs
+    q, k, v, segments, softmax_scale, softcap, sink, seed_out, seed_lse, _, deterministic = inputs
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(q, k, v, segments, sink, seed_out, seed_lse, *output)
-    ctx.scores = softmax_scale, softcap
+    ctx.scores, ctx.deterministic = (softmax_scale, softcap), deterministic
 
 
 def _forward_backward(ctx: Any, grad_out: Tensor | None, grad_lse: Tensor | None) -> tuple[Tensor | None, ...]:
     q, k, v, segments, sink, seed_out, seed_lse, out, lse = ctx.saved_tensors
     if grad_out is None and grad_lse is None:
-        return (None,) * 10
+        return (None,) * 11
     given = torch.zeros_like(out) if grad_out is None else grad_out
-    dq, dk, dv, dsink = ops.varlen_attention_backward(given, grad_lse, q, k, v, out, lse, segments, *ctx.scores, sink, False)
+    dq, dk, dv, dsink = ops.varlen_attention_backward(
+        given, grad_lse, q, k, v, out, lse, segments, *ctx.scores, sink, False, None, ctx.deterministic
+    )
     dseed_out, dseed_lse = (None, None)
     if seed_out is not None and (ctx.needs_input_grad[7] or ctx.needs_input_grad[8]):
         dseed_out, dseed_lse = _part_gradient(given, grad_lse, seed_out, seed_lse, out, lse)
-    return dq, dk, dv, None, None, None, None if sink is None else dsink, dseed_out, dseed_lse, None
+    return dq, dk, dv, None, None, None, None if sink is None else dsink, dseed_out, dseed_lse, None, None
 
 
 def _part_gradient(

@@ -18,14 +18,16 @@ def _attend(
     softcap: float,
     sink: Tensor | None,
     return_lse: bool,
+    deterministic: bool,
 ) -> Tensor | tuple[Tensor, Tensor]:
     if softmax_scale is None:
         softmax_scale = q.shape[-1] ** -0.5
     if sink is not None:
         sink = sink.to(_registration.accumulate_dtype(q.dtype))
     out, lse = call(
-        _registration.ops.varlen_attention_forward, q, k, v, segments, softmax_scale, softcap, sink, None, None, False
-    )
+        _registration.ops.varlen_attention_forward, q, k, v, segments, softmax_scale, softcap, sink, None, None, False,
+        _registration.repeatable(deterministic),
+    )  # fmt: skip
     return (out, lse) if return_lse else out
 
 
@@ -118,7 +120,8 @@ def varlen_attention(
         window_size: (left, right) in tokens; -1: unbounded.
         softcap: c > 0 replaces each score x by c tanh(x / c); 0: off.
         sink: (heads,) logits that join each row's softmax after its keys and carry no value; None: none.
-        deterministic: bitwise equal gradients in every run; always so on CPU.
+        deterministic: bitwise equal gradients in every run, also asked for by torch.use_deterministic_algorithms. Always so
+            on the CPU; on a GPU dq may otherwise differ in its last bits, where that is faster. out and lse never differ.
         return_lse: also return the logarithm of the softmax's denominator.
         seqused_q, seqused_k: (sequences,) of cu_seqlens' dtype: only so many first rows of each sequence take part, and the
             mask is aligned at their ends; the other rows are as rows past cu_seqlens[-1]. None: all.
@@ -145,7 +148,7 @@ def varlen_attention(
         seqused_q,
         seqused_k,
     )
-    return _attend(q, k, v, segments, softmax_scale, softcap, sink, return_lse)
+    return _attend(q, k, v, segments, softmax_scale, softcap, sink, return_lse, deterministic)
 
 
 def segment_attention(
@@ -157,6 +160,7 @@ def segment_attention(
     softcap: float = 0.0,
     sink: Tensor | None = None,
     return_lse: bool = True,
+    deterministic: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Attention over any list of segments: pieces of a zigzag, shared prefixes, windows by position, trees.
 
@@ -164,7 +168,7 @@ def segment_attention(
     segments show to the same row counts twice.
 
     Args:
-        q, k, v, softmax_scale, softcap, sink, return_lse: as in `varlen_attention`.
+        q, k, v, softmax_scale, softcap, sink, return_lse, deterministic: as in `varlen_attention`.
         segments: (count, 8) int64: q_begin, q_end, k_begin, k_end (rows), q_pos0, k_pos0 (positions of the first query and
             of the first key), left, right (tokens, -1: unbounded). A key is visible iff
             -left <= key position - query position <= right; causal is right = 0.
@@ -176,4 +180,4 @@ def segment_attention(
         InvalidArgument: as `varlen_attention`, and for segments that leave the tensors.
     """
     _check(q, k, v, sink)
-    return _attend(q, k, v, segments, softmax_scale, softcap, sink, return_lse)
+    return _attend(q, k, v, segments, softmax_scale, softcap, sink, return_lse, deterministic)

@@ -34,6 +34,7 @@ def packed(
     causal: bool,
     window_size: Any,
     softcap: float,
+    deterministic: bool,
     seqused_q: Tensor | None = None,
     seqused_k: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -51,13 +52,21 @@ def packed(
         causal=causal,
         window_size=(left, right),
         softcap=max(softcap, 0.0),  # both interfaces switch it off by 0 or less
+        deterministic=deterministic,
         seqused_q=seqused_q,
         seqused_k=seqused_k,
     )
 
 
 def dense(
-    q: Tensor, k: Tensor, v: Tensor, softmax_scale: float | None, causal: bool, window_size: Any, softcap: float
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    softmax_scale: float | None,
+    causal: bool,
+    window_size: Any,
+    softcap: float,
+    deterministic: bool,
 ) -> tuple[Tensor, Tensor]:
     """(out, lse) of (batch, rows, heads, dim) tensors: sequences of one length. lse: (batch, heads, rows)."""
     for name, x in (("q", q), ("k", k), ("v", v)):
@@ -66,7 +75,7 @@ def dense(
     batches = torch.arange(q.shape[0] + 1, device=q.device)
     out, lse = packed(
         q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), batches * q.shape[1], batches * k.shape[1], q.shape[1], k.shape[1],
-        softmax_scale, causal, window_size, softcap,
+        softmax_scale, causal, window_size, softcap, deterministic,
     )  # fmt: skip
     return out.unflatten(0, q.shape[:2]), lse.unflatten(1, q.shape[:2]).transpose(0, 1)
 

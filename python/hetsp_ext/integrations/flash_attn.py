@@ -6,7 +6,7 @@
 
 They run on the CPU, in float32 and float64 as well, for any head_dim, differentiable in lse too. Refused by name when set:
 dropout_p, alibi_slopes, block_table. Rows without a visible key have lse -inf, where flash_attn 2 says +inf. return_attn_probs
-gives (out, lse, None): the weights never exist. Gradients are always deterministic.
+gives (out, lse, None): the weights never exist. On the CPU gradients are always deterministic.
 """
 
 from __future__ import annotations
@@ -57,7 +57,18 @@ def flash_attn_varlen_func(
     """Attention of packed sequences, q (total_q, heads, dim), k and v (total_k, heads_kv, dim): see hetsp.varlen_attention."""
     refuse(dropout_p=dropout_p, alibi_slopes=alibi_slopes, block_table=block_table)
     out, lse = packed(
-        q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, softmax_scale, causal, window_size, softcap
+        q,
+        k,
+        v,
+        cu_seqlens_q,
+        cu_seqlens_k,
+        max_seqlen_q,
+        max_seqlen_k,
+        softmax_scale,
+        causal,
+        window_size,
+        softcap,
+        deterministic,
     )
     return (out, lse, None) if return_attn_probs else out
 
@@ -98,7 +109,7 @@ def flash_attn_func(
 ) -> Result:
     """Attention of a dense batch: q (batch, rows, heads, dim), k and v (batch, keys, heads_kv, dim)."""
     refuse(dropout_p=dropout_p, alibi_slopes=alibi_slopes)
-    out, lse = dense(q, k, v, softmax_scale, causal, window_size, softcap)
+    out, lse = dense(q, k, v, softmax_scale, causal, window_size, softcap, deterministic)
     return (out, lse, None) if return_attn_probs else out
 
 

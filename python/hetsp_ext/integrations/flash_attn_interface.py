@@ -46,7 +46,7 @@ def flash_attn_varlen_func(
     refuse(qv=qv, q_descale=q_descale, k_descale=k_descale, v_descale=v_descale, attention_chunk=attention_chunk)
     out, lse = packed(
         q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, softmax_scale, causal, window_size, softcap,
-        seqused_q, seqused_k,
+        deterministic, seqused_q, seqused_k,
     )  # fmt: skip
     return (out, lse) if return_attn_probs else out
 
@@ -72,7 +72,7 @@ def flash_attn_func(
 ) -> Result:
     """Attention of a dense batch: q (batch, rows, heads, dim), k and v (batch, keys, heads_kv, dim)."""
     refuse(qv=qv, q_descale=q_descale, k_descale=k_descale, v_descale=v_descale, attention_chunk=attention_chunk)
-    out, lse = dense(q, k, v, softmax_scale, causal, window_size, softcap)
+    out, lse = dense(q, k, v, softmax_scale, causal, window_size, softcap, deterministic)
     return (out, lse) if return_attn_probs else out
 
 

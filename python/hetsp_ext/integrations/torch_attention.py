@@ -187,8 +187,9 @@ def backward(
         logsumexp = logsumexp.transpose(0, 1).flatten(1)
     rows = [rows_of(x) for x in (grad_out, query, key, value, out)]
     grads = call(
-        ops.varlen_attention_backward, rows[0], None, *rows[1:], logsumexp, segments, scale(query, options), 0.0, None, False
-    )
+        ops.varlen_attention_backward, rows[0], None, *rows[1:], logsumexp, segments, scale(query, options), 0.0, None, False,
+        None, torch.are_deterministic_algorithms_enabled(),
+    )  # fmt: skip
     dq, dk, dv = (with_strides_of(x, grad.view(x.shape)) for grad, x in zip(grads, (query, key, value), strict=False))
     return dq, dk, dv
 

@@ -189,6 +189,7 @@ class BackwardWalker(Walker):
             sink,
             True,
             delta,
+            torch.are_deterministic_algorithms_enabled(),
         )
         self.rows(self.dq, rows).add_(dq)
         if self.dsink is not None and sink is not None:

@@ -332,7 +332,7 @@ TEST(without_a_device_a_launch_says_why) {
   if (hetsp::device::cuda_device_count() > 0) return (void)std::printf("     skipped: this machine has a CUDA device\n");
   ForwardParams params{};
   params.shape = {1, 1, 1, 1, 8, 8, DType::float32};
-  CHECK_THROWS(hetsp::device::DeviceError, "", cuda::forward(params, nullptr, nullptr));
+  CHECK_THROWS(hetsp::device::DeviceError, "", cuda::forward(params, cuda::Family::scalar, nullptr, nullptr));
   if (!hetsp::device::cuda_compiled())
     CHECK_THROWS(hetsp::device::DeviceError, "attention on CUDA is absent: hetsp_ext was built without CUDA",
                  cuda::merge({}, nullptr));

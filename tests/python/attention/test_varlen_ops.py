@@ -3,9 +3,11 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import hetsp_ext as hetsp
 from hetsp_ext.errors import InvalidArgument
+from hetsp_ext.integrations.flash_attn import flash_attn_varlen_func
 from tests.support.devices import CONTENTS, only_on_cpu
 
 FORWARD = torch.ops.hetsp.varlen_attention_forward.default
@@ -68,13 +70,47 @@ def test_second_derivative_is_refused_in_words() -> None:
 def test_opcheck(with_sink: bool) -> None:
     q, k, v = qkv(torch.float32)
     sink = torch.randn(4, requires_grad=True) if with_sink else None
-    torch.library.opcheck(FORWARD, (q, k, v, segments(), 0.4, 0.0, sink, None, None, False))
+    for deterministic in ((), (True,)):
+        torch.library.opcheck(FORWARD, (q, k, v, segments(), 0.4, 0.0, sink, None, None, False, *deterministic))
     with torch.no_grad():
         out, lse = attend(q, k, v, sink=sink)
     plain = [x.detach() for x in (torch.randn_like(out), q, k, v, out, lse)]
-    torch.library.opcheck(
-        BACKWARD, (plain[0], None, *plain[1:], segments(), 0.4, 0.0, None if sink is None else sink.detach(), False)
-    )
+    sink = None if sink is None else sink.detach()
+    for rest in ((), (None, True)):
+        torch.library.opcheck(BACKWARD, (plain[0], None, *plain[1:], segments(), 0.4, 0.0, sink, False, *rest))
+
+
+class Backwards(TorchDispatchMode):
+    """Notes the last argument of every backward: `deterministic`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[bool] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is BACKWARD:
+            self.asked.append(len(args) == len(BACKWARD._schema.arguments) and args[-1])
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("asked", [False, True])
+@pytest.mark.parametrize("switch", [False, True], ids=["", "torch's switch"])
+@pytest.mark.parametrize("entry", ["varlen", "segments", "flash_attn"])
+def test_deterministic_reaches_the_backward(entry: str, asked: bool, switch: bool) -> None:
+    q, k, v = qkv(torch.float32)
+    torch.use_deterministic_algorithms(switch)
+    try:
+        if entry == "varlen":
+            out, _ = attend(q, k, v, deterministic=asked)
+        elif entry == "segments":
+            out, _ = hetsp.segment_attention(q, k, v, segments(), deterministic=asked)
+        else:
+            out = flash_attn_varlen_func(q, k, v, cu(), cu(), 5, 5, causal=True, deterministic=asked)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    with Backwards() as seen:
+        out.sum().backward()
+    assert seen.asked == [asked or switch]
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)

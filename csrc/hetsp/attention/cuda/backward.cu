@@ -1,6 +1,7 @@
 #include "hetsp/attention/cuda/backward.cuh"
 
 #include "hetsp/attention/cuda/launch.cuh"
+#include "hetsp/attention/cuda/scalar.h"
 #include "hetsp/base/ceil_div.h"
 
 namespace hetsp::attention::cuda {
@@ -43,8 +44,14 @@ void delta(const DeltaParams& params, void* stream) {
   params.dtype == DType::float64 ? kernel(double{}) : kernel(float{});
 }
 
-void backward(const BackwardParams& params, void* workspace, void* stream) {
-  if (params.fill_delta != nullptr) delta(delta_params(params), stream);
+void sink_gradient(const BackwardParams& params, void* stream) {
+  const auto kernel = [&](auto acc) {
+    launch("varlen_attention_backward, dsink", dsink_kernel<decltype(acc)>, params.shape.heads, 0, stream, params);
+  };
+  params.shape.dtype == DType::float64 ? kernel(double{}) : kernel(float{});
+}
+
+void scalar_backward(const BackwardParams& params, void* workspace, void* stream) {
   const Shape& shape = params.shape;
   select(shape, [&](auto acc, auto bucket) {
     using Acc = decltype(acc);
@@ -52,7 +59,6 @@ void backward(const BackwardParams& params, void* workspace, void* stream) {
     constexpr std::int64_t side = backward_side<Acc, dim>;
     constexpr std::size_t shared = sizeof(BackwardShared<Acc, dim>);
     const SegmentIndex index = build_index(params.segments, params.segment_count, shape, workspace, stream);
-    if (params.sink != nullptr) launch("varlen_attention_backward, dsink", dsink_kernel<Acc>, shape.heads, 0, stream, params);
     launch("varlen_attention_backward, dq", dq_kernel<Acc, dim>, ceil_div(shape.total_q, side) * shape.heads, shared, stream,
            params, index);
     launch("varlen_attention_backward, dkdv", dkdv_kernel<Acc, dim>, ceil_div(shape.total_k, side) * shape.heads_kv, shared,

@@ -1,6 +1,7 @@
 #include "hetsp/attention/cuda/forward.cuh"
 
 #include "hetsp/attention/cuda/launch.cuh"
+#include "hetsp/attention/cuda/scalar.h"
 #include "hetsp/base/ceil_div.h"
 
 namespace hetsp::attention::cuda {
@@ -16,7 +17,7 @@ __global__ void __launch_bounds__(block_threads)
 
 }  // namespace
 
-void forward(const ForwardParams& params, void* workspace, void* stream) {
+void scalar_forward(const ForwardParams& params, void* workspace, void* stream) {
   const Shape& shape = params.shape;
   select(shape, [&](auto acc, auto bucket) {
     using Acc = decltype(acc);

@@ -2,6 +2,7 @@
 
 #include "hetsp/attention/cuda/cu_seqlens.cuh"
 #include "hetsp/attention/cuda/launch.cuh"
+#include "hetsp/attention/cuda/scalar.h"
 #include "hetsp/base/ceil_div.h"
 
 namespace hetsp::attention::cuda {
@@ -26,7 +27,7 @@ std::int64_t index_blocks(std::int64_t rows) { return ceil_div<std::int64_t>(row
 
 }  // namespace
 
-std::int64_t workspace_bytes(const Shape& shape) {
+std::int64_t scalar_workspace_bytes(const Shape& shape) {
   return (index_blocks(shape.total_q) + index_blocks(shape.total_k)) * static_cast<std::int64_t>(sizeof(SegmentRange));
 }
 

@@ -36,8 +36,14 @@ __global__ void __launch_bounds__(list_threads) list_kernel(const __grid_constan
   });
 }
 
-// Above either, one block takes longer than the three launches it saves. Unmeasured.
-constexpr std::int64_t one_block_rows = 32768, one_block_segments = 1024;
+// Above either, one block takes longer than a memset and three launches, which take 16 us whatever they do (H200, driver 580):
+//
+//   documents       rows     one block (queries)   (queries and keys)   grid
+//   1 of 16384      16384     7.7 us               12.6 us              17 us
+//   32 of <= 2048   33000     9.4                  15.5                 16
+//   500 of 64       32000    10.5                  17.8                 16
+//   500 of 256     128000    18.0                  32.9                 16
+constexpr std::int64_t one_block_rows = 65536, one_block_segments = 1024;
 
 bool fits_one_block(const ListRequest& request) {
   const std::int64_t rows = (request.queries ? request.shape.total_q : 0) + (request.keys ? request.shape.total_k : 0);

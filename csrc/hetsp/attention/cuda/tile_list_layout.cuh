@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "hetsp/attention/cuda/carving.h"
 #include "hetsp/attention/cuda/tile.cuh"
 #include "hetsp/attention/cuda/tile_list.h"
 #include "hetsp/attention/work_list.h"
@@ -44,24 +45,6 @@ struct ListBuild {
   AxisList lists[2];  // of queries, of keys
   std::uint32_t* zeroed;      // cleared first: cuts, marks and the counters of the kernels that walk the lists
   std::int64_t zeroed_words;
-};
-
-// Parts of a piece of memory, one after another, each on a boundary of 256 bytes.
-class Carving {
- public:
-  explicit Carving(void* memory) : memory_(static_cast<char*>(memory)) {}
-
-  template <class Item>
-  Item* take(std::int64_t count) {
-    Item* const part = reinterpret_cast<Item*>(memory_ + bytes_);  // meaningless, and unused, where memory is null
-    bytes_ += ceil_div<std::int64_t>(count * static_cast<std::int64_t>(sizeof(Item)), 256) * 256;
-    return part;
-  }
-  [[nodiscard]] std::int64_t bytes() const { return bytes_; }
-
- private:
-  char* memory_;
-  std::int64_t bytes_ = 0;
 };
 
 constexpr int spread_chunks = 256;    // chunks are one group each up to here, then longer: two for each multiprocessor

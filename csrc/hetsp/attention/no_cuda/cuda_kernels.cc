@@ -11,9 +11,10 @@ namespace {
 
 }  // namespace
 
-std::int64_t workspace_bytes(const Shape&) { absent(); }
-void forward(const ForwardParams&, void*, void*) { absent(); }
-void backward(const BackwardParams&, void*, void*) { absent(); }
+LaunchPlan plan(const ForwardParams&) { absent(); }
+LaunchPlan plan(const BackwardParams&) { absent(); }
+void forward(const ForwardParams&, Family, void*, void*) { absent(); }
+void backward(const BackwardParams&, Family, void*, void*) { absent(); }
 void delta(const DeltaParams&, void*) { absent(); }
 void merge(const MergeParams&, void*) { absent(); }
 void cu_seqlens_to_segments(const CuSeqlens&, Segment*, void*) { absent(); }

@@ -1,0 +1,100 @@
+// cuda_kernels.h: chooses a family for a call and lays out its workspace.
+#include "hetsp/attention/cuda/carving.h"
+#include "hetsp/attention/cuda/hopper/forward.h"
+#include "hetsp/attention/cuda/hopper/tensor_map.h"
+#include "hetsp/attention/cuda/launch.cuh"
+#include "hetsp/attention/cuda/mma/backward.h"
+#include "hetsp/attention/cuda/mma/forward.h"
+#include "hetsp/attention/cuda/mma/scratch.h"
+#include "hetsp/attention/cuda/scalar.h"
+#include "hetsp/attention/cuda/selection.h"
+#include "hetsp/attention/cuda/tile_list.h"
+#include "hetsp/attention/cuda_kernels.h"
+
+namespace hetsp::attention::cuda {
+
+namespace {
+
+int current_capability() {
+  int device = 0, major = 0, minor = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");
+  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "cudaDeviceGetAttribute");
+  return 10 * major + minor;
+}
+
+void clear(void* memory, std::int64_t bytes, void* stream) {
+  check(cudaMemsetAsync(memory, 0, static_cast<std::size_t>(bytes), static_cast<cudaStream_t>(stream)),
+        "varlen_attention, clear");
+}
+
+// The lists that a family walks.
+ListRequest lists_of(const ForwardParams& p, Family) { return {p.segments, p.segment_count, p.shape, true, false}; }
+ListRequest lists_of(const BackwardParams& p, Family family) {
+  return {p.segments, p.segment_count, p.shape, family == Family::mma, true};
+}
+
+// Parts of the workspace of the families that walk lists.
+struct Workspace {
+  char* lists;
+  std::int32_t* scratch;  // mma: [mma::scratch_words]
+};
+
+template <class Params>
+Workspace lay_out(const Params& params, Family family, Carving& memory) {
+  Workspace parts{};
+  parts.lists = memory.take<char>(tile_list_bytes(lists_of(params, family)));
+  if (family == Family::mma) parts.scratch = memory.take<std::int32_t>(mma::scratch_words);
+  return parts;
+}
+
+template <class Params>
+LaunchPlan plan_of(const Params& params, Preference wish) {
+  const Family family = select_family(params, current_capability(), wish);
+  if (family == Family::scalar) return {family, scalar_workspace_bytes(params.shape)};
+  Carving size(nullptr);
+  (void)lay_out(params, family, size);
+  return {family, size.bytes()};
+}
+
+hopper::ForwardMaps forward_maps(const ForwardParams& params) {
+  const Shape& s = params.shape;
+  const auto map = [&](const ConstView& view, std::int64_t tokens, std::int64_t heads, std::int64_t dim, int rows) {
+    return hopper::tensor_map(hopper::box_view(view, s.dtype, tokens, heads, dim), 64, rows);
+  };
+  const int keys = hopper::forward_tile(s).keys;
+  return {map(params.q, s.total_q, s.heads, s.head_dim, static_cast<int>(tile_rows)),
+          map(params.k, s.total_k, s.heads_kv, s.head_dim, keys), map(params.v, s.total_k, s.heads_kv, s.head_dim_v, keys)};
+}
+
+}  // namespace
+
+LaunchPlan plan(const ForwardParams& params) { return plan_of(params, preference()); }
+LaunchPlan plan(const BackwardParams& params) {
+  Preference wish = preference();
+  if (wish.most == Family::hopper) wish = {Family::mma};  // hopper/ has no backward yet
+  return plan_of(params, wish);
+}
+
+void forward(const ForwardParams& params, Family family, void* workspace, void* stream) {
+  if (family == Family::scalar) return scalar_forward(params, workspace, stream);
+  Carving memory(workspace);
+  const Workspace parts = lay_out(params, family, memory);
+  const TileLists lists = build_tile_lists(lists_of(params, family), parts.lists, stream);
+  if (family == Family::hopper) return hopper::forward(params, lists.queries, lists.counters, forward_maps(params), stream);
+  clear(parts.scratch, mma::zeroed_words * sizeof(std::int32_t), stream);
+  mma::forward(params, lists.queries, parts.scratch, stream);
+}
+
+void backward(const BackwardParams& params, Family family, void* workspace, void* stream) {
+  if (params.fill_delta != nullptr) delta(delta_params(params), stream);
+  if (params.sink != nullptr) sink_gradient(params, stream);
+  if (family == Family::scalar) return scalar_backward(params, workspace, stream);
+  Carving memory(workspace);
+  const Workspace parts = lay_out(params, family, memory);
+  const TileLists lists = build_tile_lists(lists_of(params, family), parts.lists, stream);
+  clear(parts.scratch, mma::zeroed_words * sizeof(std::int32_t), stream);
+  mma::backward(params, lists.queries, lists.keys, parts.scratch, stream);
+}
+
+}  // namespace hetsp::attention::cuda
