@@ -1,7 +1,8 @@
 // The cases of tests/cpp/attention/hopper_primitives.cuh on a GPU. `program` lists them, `program NAME` runs one and prints
-// "ok NAME" or "FAILED NAME why"; one process a case, since a fault ends the process's device context.
+// "ok NAME" or "FAILED NAME why"; one process a case, since a fault ends the process's device context and
+// a hang is ended from outside (timeout).
 //
-//   nvcc -std=c++17 -O3 -DNDEBUG --expt-relaxed-constexpr -Itests/gpu/watchdog -Icsrc -Itests/cpp
+//   nvcc -std=c++17 -O3 -DNDEBUG --expt-relaxed-constexpr -Icsrc -Itests/cpp
 //     -gencode arch=compute_90a,code=sm_90a -cudart static tests/gpu/hopper_primitives.cu -o hopper_primitives
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // Barriers in shared memory that count arrivals of threads and bytes of asynchronous copies. A phase completes when all
 // expected arrivals have come and no expected byte is missing; phases have parity 0, 1, 0, ... A pipeline of S stages has a
 // `full` and an `empty` barrier per stage: the consumer waits on full with the parity of its turn, the producer on empty with
-// the opposite one, so that its first turn passes at once. wait() is in mbarrier_wait.cuh.
+// the opposite one, so that its first turn passes at once.
 #pragma once
 
 #include <cstdint>
@@ -31,8 +31,17 @@ __device__ inline void arrive_and_expect(Barrier& barrier, int bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(&barrier)), "r"(bytes) : "memory");
 }
 
-}  // namespace hetsp::attention::cuda::hopper
+// Until the phase of this parity has completed. On a fresh barrier wait(1) returns at once and wait(0) waits for the first.
+// ptxas knows this loop: with one more instruction in it (a clock, a trap) it runs all products of the kernel one by one
+// (C7520).
+__device__ inline void wait(Barrier& barrier, unsigned parity) {
+  asm volatile(
+      "{\n.reg .pred done;\nAGAIN:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@done bra DONE;\nbra "
+      "AGAIN;\nDONE:\n}" ::"r"(shared_address(&barrier)),
+      "r"(parity)
+      : "memory");
+}
 
-#include "hetsp/attention/cuda/hopper/mbarrier_wait.cuh"
+}  // namespace hetsp::attention::cuda::hopper
 
 #endif  // __CUDACC__
