@@ -147,6 +147,7 @@ Tensor cu_seqlens_to_segments(const AttentionLaunch& launch, Tensor cu_q, Tensor
                                   window_right,
                                   data(seqused_q),
                                   data(seqused_k)};
+    attention::check_window(in);
     launch.cu_seqlens_to_segments(in, static_cast<attention::Segment*>(segments.mutable_data_ptr()), device_of(cu_q));
     return segments;
   });

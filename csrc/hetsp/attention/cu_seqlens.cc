@@ -40,10 +40,14 @@ void convert(const CuSeqlens& in, Segment* segments) {
 
 }  // namespace
 
-void cu_seqlens_to_segments(const CuSeqlens& in, Segment* segments) {
-  require(in.batch >= 0, "cu_seqlens has no entries, must have one more than there are sequences");
+void check_window(const CuSeqlens& in) {
   require(in.left >= -1, "window_size[0] is ", in.left, ", must be -1 (unbounded) or a number of tokens");
   require(in.right >= -1, "window_size[1] is ", in.right, ", must be -1 (unbounded) or a number of tokens");
+}
+
+void cu_seqlens_to_segments(const CuSeqlens& in, Segment* segments) {
+  require(in.batch >= 0, "cu_seqlens has no entries, must have one more than there are sequences");
+  check_window(in);
   if (in.is_int64) {
     convert<std::int64_t>(in, segments);
   } else {

@@ -19,6 +19,10 @@ struct CuSeqlens {
   const void *used_q = nullptr, *used_k = nullptr;  // [batch] of the same type, rows in use; null: all
 };
 
+// Throws InvalidArgument, naming the value, where the window is neither -1 nor a number of tokens: all of a description that
+// the host can check where its arrays lie on a GPU.
+void check_window(const CuSeqlens& cu_seqlens);
+
 // Writes batch segments. Throws InvalidArgument, naming the index and the value, where an array does not start at 0,
 // decreases or ends beyond the tensor, where more of a sequence is used than there is, or where what is used is longer than
 // max_seqlen; `segments` is then unspecified.
