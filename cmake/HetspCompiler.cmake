@@ -13,7 +13,6 @@ endif()
 find_program(HETSP_CCACHE ccache)
 if(HETSP_CCACHE)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${HETSP_CCACHE})
-  set(CMAKE_CUDA_COMPILER_LAUNCHER ${HETSP_CCACHE})
 endif()
 
 add_library(hetsp_warnings INTERFACE)
