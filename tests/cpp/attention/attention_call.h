@@ -65,7 +65,8 @@ inline BackwardParams backward_params(const Case& c, const Output& output, Gradi
           gradients.dk.mutable_view(),
           gradients.dv.mutable_view(),
           c.grads_are_acc,
-          c.has_sink ? gradients.dsink.data() : nullptr};
+          c.has_sink ? gradients.dsink.data() : nullptr,
+          false};
 }
 
 }  // namespace attention_case

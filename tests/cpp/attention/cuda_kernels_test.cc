@@ -227,6 +227,36 @@ TEST(segments_outside_the_tensors_are_cut) {
   CHECK(all_gradient.dv.values() == gradient.dv.values());
 }
 
+// Rows of 16-bit numbers that allow it are read eight at a time; `odd` more numbers between the rows forbid it.
+TEST(delta_of_rows_in_eights_and_one_by_one) {
+  const std::int64_t rows = 21, heads = 3;
+  for (const DType type : {DType::bfloat16, DType::float16})
+    for (const std::int64_t dim : {8, 64, 72, 136})
+      for (const std::int64_t odd : {0, 1, 8}) {
+        check::context() = std::string(name(type)) + ", dim " + std::to_string(dim) + ", odd " + std::to_string(odd);
+        Random random(31);
+        Array out(type, rows, heads, dim, heads * dim + odd, dim), dout(type, rows, heads, dim, dim, rows * dim + 8);
+        Array lse(DType::float32, heads * rows), dlse(DType::float32, heads * rows), delta(DType::float32, heads * rows);
+        for (std::int64_t i = 0; i < rows; ++i)
+          for (std::int64_t h = 0; h < heads; ++h) {
+            lse.set(h * rows + i, i % 5 == 0 ? -kInfinity : 1), dlse.set(h * rows + i, random.normal());
+            for (std::int64_t x = 0; x < dim; ++x) out.set(i, h, x, random.normal()), dout.set(i, h, x, random.normal());
+          }
+        const DeltaParams params{rows, heads, dim, type, out.view(), dout.view(), lse.data(), dlse.data(), delta.data()};
+        using Partial = float[cuda::groups][cuda::lanes];
+        cuda_on_cpu::launch<Partial>(2, cuda::block_threads, [&](Partial& sums) { cuda::backward_delta(params, sums); });
+        for (std::int64_t i = 0; i < rows; ++i)
+          for (std::int64_t h = 0; h < heads; ++h) {
+            double sum = -dlse.at(h * rows + i), size = std::abs(sum);
+            for (std::int64_t x = 0; x < dim; ++x) {
+              const double term = out.at(i, h, x) * dout.at(i, h, x);
+              sum += term, size += std::abs(term);
+            }
+            CHECK_NEAR(delta.at(h * rows + i), i % 5 == 0 ? 0 : sum, 4 * roundoff(DType::float32) * size);
+          }
+      }
+}
+
 TEST(merge_joins_two_halves) {
   const std::int64_t rows = 37, heads = 3, dim = 19;
   for (const DType type : {DType::float32, DType::float64}) {

@@ -17,10 +17,19 @@ from tests.support.devices import needs_cuda
 FEATURES = ("plain", "window", "softcap", "sink", "shared")
 # Norm of the error over norm of the value: half a unit of the output's type, and some units of the accumulate type.
 BOUND = {torch.float64: 1e-13, torch.float32: 4e-6, torch.bfloat16: 2**-8, torch.float16: 2**-11 + 4e-6}
-LENGTHS = [0, 1, 2, 7, 16, 17, 31, 33, 63, 64, 65, 100, 129]
+LENGTHS = (0, 1, 2, 7, 16, 17, 31, 33, 63, 64, 65, 100, 129)
+LONG_LENGTHS = (0, 1, 60, 127, 128, 129, 200, 257, 500)
 
 
 gpu_only = pytest.mark.parametrize("level", [pytest.param("cuda", marks=needs_cuda)], indirect=True, scope="session")
+
+
+@pytest.fixture
+def no_family() -> Iterator[None]:
+    """Afterwards any family of kernels may be taken again."""
+    before = hetsp.cuda_kernels()
+    yield
+    hetsp.set_cuda_kernels(before)
 
 
 def reference(q: Tensor, k: Tensor, v: Tensor, segments: Tensor, softcap: float, sink: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -56,11 +65,11 @@ def norm_error(x: Tensor, expected: Tensor) -> float:
 class Batch:
     """Documents of random lengths with an unused tail of NaN, as leaves in float64, already rounded to `dtype`."""
 
-    def __init__(self, seed: int, dtype: torch.dtype, feature: str) -> None:
+    def __init__(self, seed: int, dtype: torch.dtype, feature: str, lengths: tuple[int, ...] = LENGTHS) -> None:
         rng = random.Random(seed)
         torch.manual_seed(seed)
         self.dtype, self.acc = dtype, torch.float64 if dtype == torch.float64 else torch.float32
-        self.lengths = [rng.choice(LENGTHS) for _ in range(rng.choice([1, 3, 4]))]
+        self.lengths = [rng.choice(lengths) for _ in range(rng.choice([1, 3, 4]))]
         total = sum(self.lengths)
         heads_kv = rng.choice([1, 2])
         heads, (dim, dim_v) = heads_kv * rng.choice([1, 3]), rng.choice([(16, 16), (40, 24), (64, 64), (72, 128), (192, 128)])
@@ -89,21 +98,17 @@ class Batch:
         return [x.requires_grad_() for x in given], sink
 
 
-@pytest.mark.parametrize("feature", FEATURES)
-@pytest.mark.parametrize("seed", range(4))
-def test_against_float64_maths(seed: int, feature: str) -> None:
-    dtype = list(BOUND)[(seed + FEATURES.index(feature)) % len(BOUND)]
-    batch = Batch(seed, dtype, feature)
+def check_against_float64_maths(batch: Batch) -> None:
     (q, k, v), sink = batch.inputs()
     out, lse = hetsp.segment_attention(q, k, v, batch.segments, softcap=batch.softcap, sink=sink)
     exact = [x.requires_grad_() for x in batch.leaves]
     exact_sink = None if batch.sink is None else batch.sink.requires_grad_()
     true_out, true_lse = reference(*exact, batch.segments, batch.softcap, exact_sink)
-    bound = BOUND[dtype]
+    bound = BOUND[batch.dtype]
     assert norm_error(out, true_out) <= bound
     assert norm_error(lse, true_lse) <= BOUND[batch.acc]
 
-    grad_out, grad_lse = torch.randn_like(true_out).to(dtype), torch.randn_like(true_lse)
+    grad_out, grad_lse = torch.randn_like(true_out).to(batch.dtype), torch.randn_like(true_lse)
     grad_lse = torch.where(true_lse.isfinite(), grad_lse, 0.0).to(batch.acc)
     leaves, exact_leaves = [q, k, v, *([] if sink is None else [sink])], [*exact, *([] if exact_sink is None else [exact_sink])]
     ours = torch.autograd.grad([out, lse], leaves, [grad_out, grad_lse])
@@ -112,6 +117,42 @@ def test_against_float64_maths(seed: int, feature: str) -> None:
     for name, x, expected in zip(("dq", "dk", "dv", "dsink"), ours, true, strict=False):
         # Twice the bound: out reaches the backward rounded. dsink adds up over all rows and may cancel.
         assert norm_error(x, expected) <= (8 if name == "dsink" else 2) * bound, name
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+@pytest.mark.parametrize("seed", range(4))
+def test_against_float64_maths(seed: int, feature: str) -> None:
+    dtype = list(BOUND)[(seed + FEATURES.index(feature)) % len(BOUND)]
+    check_against_float64_maths(Batch(seed, dtype, feature))
+
+
+@gpu_only
+@pytest.mark.parametrize("feature", FEATURES)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("family", ["scalar", "mma", "hopper"])
+@pytest.mark.parametrize("seed", range(20, 24))
+def test_families_against_float64_maths(seed: int, family: str, dtype: torch.dtype, feature: str, no_family: None) -> None:
+    hetsp.set_cuda_kernels(family)
+    check_against_float64_maths(Batch(seed, dtype, feature, LONG_LENGTHS))
+
+
+@gpu_only
+@pytest.mark.parametrize("dims", [(64, 64), (72, 40), (128, 128)], ids=str)
+def test_only_hopper_serves_what_hopper_can(dims: tuple[int, int], no_family: None) -> None:
+    if torch.cuda.get_device_capability() != (9, 0):
+        pytest.skip(f"the device has compute capability {torch.cuda.get_device_capability()}, not (9, 0)")
+    hetsp.set_cuda_kernels("hopper", only=True)
+    q, k = (torch.randn(300, heads, dims[0], dtype=torch.bfloat16, requires_grad=True) for heads in (4, 2))
+    v = torch.randn(300, 2, dims[1], dtype=torch.bfloat16, requires_grad=True)
+    cu = torch.tensor([0, 1, 200, 300])
+    out, _ = hetsp.varlen_attention(q, k, v, cu, cu, 199, 199)
+    out.sum().backward()  # dout has strides of 0, and is copied
+    for bad, why in (
+        ((q.float(), k.float(), v.float()), "q: its type"),
+        ((q[..., 3:], k[..., 3:], v), "q: its head_dim is no"),
+    ):
+        with pytest.raises(hetsp.errors.InvalidArgument, match=why):
+            hetsp.varlen_attention(*bad, cu, cu, 199, 199)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -57,20 +57,59 @@ __device__ void write(const Acc (&sum)[R][W], Acc factor, Acc (&tile)[Rows][Pitc
   unstage(tile, view, dtype, head, first, count, dim);
 }
 
+// Eight numbers of a 16-bit type, read as one.
+template <class Element>
+struct alignas(16) Eight {
+  Element at[8];
+};
+
+// Whether rows of 16-bit numbers can be read eight at a time.
+__device__ inline bool in_eights(const ConstView& view, std::int64_t dim) {
+  return dim % 8 == 0 && view.token_stride % 8 == 0 && view.head_stride % 8 == 0 &&
+         reinterpret_cast<std::uintptr_t>(view.data) % 16 == 0;
+}
+
+// The lane's part of the dot product of two rows of `dim` numbers.
+template <class Element>
+__device__ inline float dot_in_eights(const void* a, std::int64_t offset_a, const void* b, std::int64_t offset_b, int dim) {
+  const auto* left = reinterpret_cast<const Eight<Element>*>(static_cast<const Element*>(a) + offset_a);
+  const auto* right = reinterpret_cast<const Eight<Element>*>(static_cast<const Element*>(b) + offset_b);
+  float sum = 0;
+#pragma unroll 2
+  for (int i = lane(); i < dim / 8; i += lanes) {
+    const Eight<Element> x = left[i], y = right[i];
+#pragma unroll
+    for (int j = 0; j < 8; ++j) sum += widen(x.at[j]) * widen(y.at[j]);
+  }
+  return sum;
+}
+
+template <class Acc>
+__device__ Acc dot_of_rows(const DeltaParams& params, std::int64_t row, std::int64_t head) {
+  const std::int64_t at = row * params.dout.token_stride + head * params.dout.head_stride;
+  const std::int64_t out_at = row * params.out.token_stride + head * params.out.head_stride;
+  const bool is_bfloat16 = params.dtype == DType::bfloat16;
+  if (is_bfloat16 || params.dtype == DType::float16)
+    if (in_eights(params.dout, params.head_dim_v) && in_eights(params.out, params.head_dim_v)) {
+      const int dim = static_cast<int>(params.head_dim_v);
+      return is_bfloat16 ? dot_in_eights<BFloat16>(params.dout.data, at, params.out.data, out_at, dim)
+                         : dot_in_eights<Float16>(params.dout.data, at, params.out.data, out_at, dim);
+    }
+  Acc sum = 0;
+  for (std::int64_t column = lane(); column < params.head_dim_v; column += lanes)
+    sum += load<Acc>(params.dout.data, params.dtype, at + column) * load<Acc>(params.out.data, params.dtype, out_at + column);
+  return sum;
+}
+
 // D of 16 pairs (row, head) a turn, 8 threads each.
 template <class Acc>
 __device__ void backward_delta(const DeltaParams& params, Acc (&partial)[groups][lanes]) {
-  const DType dtype = params.dtype;
   const std::int64_t pairs = params.total_q * params.heads;
   for (std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * groups; first < pairs;
        first += static_cast<std::int64_t>(gridDim.x) * groups) {
     const std::int64_t pair = first + group(), row = pair / params.heads, head = pair % params.heads;
     const std::int64_t statistic = head * params.total_q + row;
-    Acc sum = 0;
-    if (pair < pairs)
-      for (std::int64_t column = lane(); column < params.head_dim_v; column += lanes)
-        sum += load<Acc>(params.dout.data, dtype, row * params.dout.token_stride + head * params.dout.head_stride + column) *
-               load<Acc>(params.out.data, dtype, row * params.out.token_stride + head * params.out.head_stride + column);
+    const Acc sum = pair < pairs ? dot_of_rows<Acc>(params, row, head) : Acc(0);
     __syncthreads();
     partial[group()][lane()] = sum;
     __syncthreads();
