@@ -95,6 +95,10 @@ class Array {
   [[nodiscard]] void* data() const { return memory_ ? memory_.get() + origin_ * bytes(dtype_) : nullptr; }
   [[nodiscard]] ConstView view() const { return {data(), token_stride_, head_stride_}; }
   [[nodiscard]] View mutable_view() { return {data(), token_stride_, head_stride_}; }
+  // All of it, for a copy on a device: `memory` holds `size_bytes`, the first element lies origin_bytes behind its begin.
+  [[nodiscard]] unsigned char* memory() const { return memory_.get(); }
+  [[nodiscard]] std::int64_t size_bytes() const { return count_ * bytes(dtype_); }
+  [[nodiscard]] std::int64_t origin_bytes() const { return origin_ * bytes(dtype_); }
   // Numbers between the rows that are no longer the NaN of the beginning: a kernel wrote where it must not.
   [[nodiscard]] std::int64_t strays() const {
     std::vector<bool> own(static_cast<std::size_t>(count_));

@@ -59,7 +59,8 @@ inline Forward forward(const Case& c) {
           if (!visible(segment, row, key)) continue;
           const Sum score = scored(c, row, head, key);
           scores.emplace_back(score.value, key);
-          top = std::max(top, score.value), blur = std::max(blur, score.mass);
+          top = std::isnan(score.value) ? score.value : std::max(top, score.value);  // and max(NaN, x) is NaN
+          blur = std::max(blur, score.mass);
         }
       if (top == -kInfinity) continue;
       double total = std::exp(seed - top) + std::exp(sink - top);
@@ -140,6 +141,7 @@ inline double worst_error(const std::vector<double>& actual, const std::vector<S
     const double stored = (dtype == acc ? 0 : roundoff(dtype) * std::abs(expected[i].value)) + least(dtype) +
                           (rounded_factors ? expected[i].coarse : 0);
     if (actual[i] == expected[i].value) continue;  // infinities too
+    if (std::isnan(actual[i]) && std::isnan(expected[i].value)) continue;
     const double error = std::abs(actual[i] - expected[i].value) - stored;
     if (std::isnan(error)) return kInfinity;
     if (error > 0) worst = std::max(worst, error / (roundoff(acc) * expected[i].mass));
