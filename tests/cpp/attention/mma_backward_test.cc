@@ -52,7 +52,8 @@ Run run_as(const Case& c, const Output& output, const Tiles& tiles) {
   const Array delta(c.acc(), c.shape.heads * c.shape.total_q);
   const BackwardParams params = backward_params(c, output, run.gradients, delta);
   using Partial = float[cuda::groups][cuda::lanes];
-  mma_on_cpu::launch<Partial>(1, cuda::block_threads, [&](Partial& sums) { cuda::backward_delta(delta_params(params), sums); });
+  cuda_on_cpu::launch<Partial>(1, cuda::block_threads,
+                               [&](Partial& sums) { cuda::backward_delta(delta_params(params), sums); });
   std::vector<std::int32_t> words = fresh_scratch();
   int pass = 0;
   using Repair = mma::RepairBackwardShared<Dim>;
@@ -60,11 +61,11 @@ Run run_as(const Case& c, const Output& output, const Tiles& tiles) {
     constexpr mma::Gradient g = decltype(gradient)::value;
     using Shared = mma::BackwardShared<Dim, g>;
     const mma::Scratch scratch = mma::scratch_of_pass(words.data(), pass++);
-    mma_on_cpu::launch<Shared>(kBlocks, mma::BackwardPlan<Dim>::warps * mma::warp_lanes, [&](Shared& shared) {
+    cuda_on_cpu::launch<Shared>(kBlocks, mma::BackwardPlan<Dim>::warps * mma::warp_lanes, [&](Shared& shared) {
       mma::backward_items<Element, Dim, g>(params, own.list(), scratch, shared);
     });
     run.suspects += *scratch.suspect_count;
-    mma_on_cpu::launch<Repair>(kBlocks, cuda::block_threads, [&](Repair& shared) {
+    cuda_on_cpu::launch<Repair>(kBlocks, cuda::block_threads, [&](Repair& shared) {
       if (g == mma::Gradient::dq) return mma::repair_dq_items(params, own.list(), scratch, shared);
       mma::repair_dkdv_items(params, own.list(), scratch, shared);
     });

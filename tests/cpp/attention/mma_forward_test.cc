@@ -34,12 +34,12 @@ Run run_as(const Case& c, const HostTiles& tiles) {
   std::vector<std::int32_t> words = fresh_scratch();
   const mma::Scratch scratch = mma::scratch_of_pass(words.data(), 0);
   using Shared = mma::ForwardShared<Dim>;
-  mma_on_cpu::launch<Shared>(kBlocks, mma::ForwardPlan<Dim>::warps * mma::warp_lanes,
-                             [&](Shared& shared) { mma::forward_items<Element, Dim>(params, tiles.list(), scratch, shared); });
+  cuda_on_cpu::launch<Shared>(kBlocks, mma::ForwardPlan<Dim>::warps * mma::warp_lanes,
+                              [&](Shared& shared) { mma::forward_items<Element, Dim>(params, tiles.list(), scratch, shared); });
   run.suspects = *scratch.suspect_count;
   using Repair = mma::RepairForwardShared<Dim>;
-  mma_on_cpu::launch<Repair>(kBlocks, cuda::block_threads,
-                             [&](Repair& shared) { mma::repair_forward_items(params, tiles.list(), scratch, shared); });
+  cuda_on_cpu::launch<Repair>(kBlocks, cuda::block_threads,
+                              [&](Repair& shared) { mma::repair_forward_items(params, tiles.list(), scratch, shared); });
   return run;
 }
 
@@ -188,8 +188,8 @@ TEST(more_suspects_than_the_list_holds_means_all) {
   *scratch.suspect_count = mma::most_suspects + 1;
   const HostTiles tiles{{{0, 20, 0, 0, 1}}, 1};
   using Repair = mma::RepairForwardShared<64>;
-  mma_on_cpu::launch<Repair>(kBlocks, cuda::block_threads,
-                             [&](Repair& shared) { mma::repair_forward_items(params, tiles.list(), scratch, shared); });
+  cuda_on_cpu::launch<Repair>(kBlocks, cuda::block_threads,
+                              [&](Repair& shared) { mma::repair_forward_items(params, tiles.list(), scratch, shared); });
   const Forward expected = forward(c);  // out was NaN: all of its rows are written
   CHECK(worst_error(output.out.values(), expected.out, c.out_dtype(), DType::float32) <= kUnits);
 }

@@ -200,17 +200,16 @@ __device__ void backward_items(const BackwardParams& params, const TileList& own
                dout = source_of(params.dout, dim_v, params.out_is_acc);
   const Exponent exponent(params.score);
 
-  const auto stage_others = [&](int buffer, const Step& step) {
+  const auto load = [&](int buffer, const Step& step) {
     const std::int32_t head = own_keys ? step.head : step.head / share;
     stage<Element, threads>(shared.other_qk[buffer], own_keys ? q : k, head, step.other0, step.skip, step.count);
     stage<Element, threads>(shared.other_vo[buffer], own_keys ? dout : v, head, step.other0, step.skip, step.count);
     if (own_keys && thread < Plan::others) {
       const bool there = thread >= step.skip && thread < step.count;
       const std::int64_t statistic = there ? step.head * shape.total_q + step.other0 + thread : 0;
-      copy_4(&shared.lse[buffer][thread], static_cast<const float*>(params.lse) + statistic, there ? 4 : 0);
-      copy_4(&shared.delta[buffer][thread], static_cast<const float*>(params.delta) + statistic, there ? 4 : 0);
+      copy_4(shared_address(&shared.lse[buffer][thread]), static_cast<const float*>(params.lse) + statistic, there ? 4 : 0);
+      copy_4(shared_address(&shared.delta[buffer][thread]), static_cast<const float*>(params.delta) + statistic, there ? 4 : 0);
     }
-    commit_copies();
   };
 
   for (;;) {
@@ -234,20 +233,8 @@ __device__ void backward_items(const BackwardParams& params, const TileList& own
       warp.warp_row = warp_of_block() * Warp::rows;
       warp.begin(params, head, row0, rows);
       __syncthreads();
-      stage_others(0, shared.step[0]);
-      int now = 0;  // of three; the stages are two
-      for (int buffer = 0;; buffer ^= 1) {
-        wait_copies<0>();
-        const Step& step = shared.step[now];
-        if (step.count == 0) break;
-        __syncthreads();  // this stage is here, the other one is free
-        const int next = now == 2 ? 0 : now + 1;
-        stage_others(buffer ^ 1, shared.step[next]);
-        if (thread == 0) shared.walk.advance(params.segments, shape, shared.step[next == 2 ? 0 : next + 1]);
-        converge();
-        warp.attend(shared, buffer, step, exponent, dim, dim_v);
-        now = next;
-      }
+      stream(shared.walk, shared.step, params.segments, shape, load,
+             [&](int buffer, const Step& step) { warp.attend(shared, buffer, step, exponent, dim, dim_v); });
       trace += warp.finish(params, head, row0, rows);
     }
     note_suspect(scratch, trace, shared.item);

@@ -1,6 +1,5 @@
 // The recurrence of cuda/forward.cuh on tensor cores (FlashAttention-2, arXiv 2307.08691): a block takes a tile of query rows
-// of one head, a warp 16 M rows of it; scores, weights and the output stay in its registers. K and V have one buffer each: V is
-// on its way while the scores are made, the next K while they are used.
+// of one head, a warp 16 M rows of it; scores, weights and the output stay in its registers.
 //
 // Maxima are kept in base 2: weights are 2^(c q.k - mu) with c = softmax_scale log2 e, one multiply-add and one exponential.
 // Sums of weights are taken before these are rounded, for lse to keep its digits. A row's bits do not depend on what shares its
@@ -16,34 +15,35 @@
 
 namespace hetsp::attention::cuda::mma {
 
-// Per bucket of head dimensions. 128 rows always: a tile of the list. Blocks: how many an SM is to hold, for the registers.
+// Per bucket of head dimensions. 128 rows always: a tile of the list. Keys come `keys` at a time, two stages; scores are made
+// `columns` of them at a time. Blocks: how many an SM is to hold, for the registers.
 template <int Dim>
 struct ForwardPlan;
 template <>
 struct ForwardPlan<64> {
-  static constexpr int warps = 4, m = 2, keys = 64, blocks = 2;
+  static constexpr int warps = 4, m = 2, keys = 64, columns = 64, blocks = 2;
 };
 template <>
 struct ForwardPlan<128> {
-  static constexpr int warps = 8, m = 1, keys = 64, blocks = 1;
+  static constexpr int warps = 4, m = 2, keys = 64, columns = 32, blocks = 2;
 };
 template <>
 struct ForwardPlan<256> {
-  static constexpr int warps = 8, m = 1, keys = 32, blocks = 1;
+  static constexpr int warps = 8, m = 1, keys = 16, columns = 16, blocks = 1;
 };
 
 template <int Dim, class Plan = ForwardPlan<Dim>>
 struct ForwardShared {
   SharedTile<Plan::warps * Plan::m * 16, Dim> q;
-  SharedTile<Plan::keys, Dim> k, v;
+  SharedTile<Plan::keys, Dim> k[2], v[2];
   Walk<false, Plan::keys> walk;
-  Step step[2];
+  Step step[3];
   ItemShared item;
 };
 
 template <class Element, int Dim, class Plan = ForwardPlan<Dim>>
 struct ForwardWarp {
-  static constexpr int M = Plan::m, columns = Plan::keys, blocks = columns / 8, rows = 16 * M;
+  static constexpr int M = Plan::m, columns = Plan::columns, blocks = columns / 8, rows = 16 * M;
 
   const ForwardParams& params;
   std::int64_t head, row0;
@@ -100,8 +100,11 @@ struct ForwardWarp {
       }
   }
 
-  // Scores become weights; the state moves on to their maximum.
+  // Scores become weights; the state moves on to their maximum. Where no maximum of the warp has grown, as is the rule after
+  // the first keys, the sums are as they should be: their factor would be 1.
   __device__ void weigh(float (&s)[M][blocks][4], float factor) {
+    float next[M][2];
+    bool grown = false;
 #pragma unroll
     for (int m = 0; m < M; ++m)
 #pragma unroll
@@ -111,22 +114,53 @@ struct ForwardWarp {
         for (int n = 0; n < blocks; ++n) top = fmaxf(top, fmaxf(s[m][n][2 * h], s[m][n][2 * h + 1]));
         top = fmaxf(top, shuffle_xor(top, 1));
         top = fmaxf(top, shuffle_xor(top, 2));
-        const float next = fmaxf(mu[m][h], top * factor), origin = next == -INFINITY ? 0.0f : next;
-        const float shrink = exp2_fast(mu[m][h] - origin);
-        mu[m][h] = next;
-        float sum = 0;
+        next[m][h] = fmaxf(mu[m][h], top * factor);
+        grown = grown || next[m][h] > mu[m][h];
+      }
+    if (any(grown)) rescale(next);
+#pragma unroll
+    for (int m = 0; m < M; ++m)
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const float origin = mu[m][h] == -INFINITY ? 0.0f : mu[m][h];
 #pragma unroll
         for (int n = 0; n < blocks; ++n)
 #pragma unroll
           for (int e = 0; e < 2; ++e) {
             float& x = s[m][n][2 * h + e];
             x = exp2_fast(x * factor - origin);
-            sum += x;
+            l[m][h] += x;
           }
-        l[m][h] = l[m][h] * shrink + sum;
+      }
+  }
+
+  __device__ void rescale(const float (&next)[M][2]) {
+#pragma unroll
+    for (int m = 0; m < M; ++m)
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const float shrink = exp2_fast(mu[m][h] - (next[m][h] == -INFINITY ? 0.0f : next[m][h]));
+        mu[m][h] = next[m][h];
+        l[m][h] *= shrink;
 #pragma unroll
         for (int n = 0; n < Dim / 8; ++n) o[m][n][2 * h] *= shrink, o[m][n][2 * h + 1] *= shrink;
       }
+  }
+
+  // One stage of keys, `dim` and `dim_v` columns.
+  __device__ void attend(const ForwardShared<Dim, Plan>& shared, int stage, const Step& whole, const Exponent& exponent,
+                         int dim, int dim_v) {
+#pragma unroll 1
+    for (int first = 0; first < Plan::keys; first += columns) {
+      const Step step = whole.from(first, columns);
+      if (step.none(warp_row, rows)) continue;
+      float s[M][blocks][4];
+      products<Element>(s, shared.q, warp_row, shared.k[stage], first, dim);
+      if (!exponent.plain()) transform(s, exponent);
+      if (!step.all(warp_row, rows, columns)) hide(s, step);
+      weigh(s, exponent.plain() ? exponent.factor : 1.0f);
+      add_weighted<Element>(o, s, shared.v[stage], first, dim_v);
+    }
   }
 
   // Joins (0, sink), normalises and writes. Returns the trace of write_row.
@@ -173,36 +207,19 @@ __device__ void forward_items(const ForwardParams& params, const TileList& queri
     if (threadIdx.x == 0) {
       shared.walk.begin(tile, 0, tile.rows, head, 1);
       shared.walk.advance(params.segments, shape, shared.step[0]);
+      shared.walk.advance(params.segments, shape, shared.step[1]);
     }
     stage<Element, threads>(shared.q, q, head, tile.row0, 0, tile.rows);
     Warp warp{params, head, tile.row0, tile.rows, warp_of_block() * Warp::rows, {}, {}, {}};
     warp.seed();
     __syncthreads();
-    stage<Element, threads>(shared.k, k, head_kv, shared.step[0].other0, shared.step[0].skip, shared.step[0].count);
-    commit_copies();
-    for (int n = 0;; n ^= 1) {
-      const Step& step = shared.step[n];
-      wait_copies<0>();
-      if (step.count == 0) break;
-      __syncthreads();  // K is here, the last V is free
-      stage<Element, threads>(shared.v, v, head_kv, step.other0, step.skip, step.count);
-      commit_copies();
-      if (threadIdx.x == 0) shared.walk.advance(params.segments, shape, shared.step[n ^ 1]);
-      converge();
-      const bool work = !step.none(warp.warp_row, Warp::rows);
-      Block<Warp::M, Warp::columns> s;
-      if (work) products<Element>(s, shared.q, warp.warp_row, shared.k, 0, dim);
-      wait_copies<0>();
-      __syncthreads();  // V is here, K is free
-      const Step& next = shared.step[n ^ 1];
-      stage<Element, threads>(shared.k, k, head_kv, next.other0, next.skip, next.count);
-      commit_copies();
-      if (!work) continue;
-      if (!exponent.plain()) Warp::transform(s, exponent);
-      if (!step.all(warp.warp_row, Warp::rows, Warp::columns)) warp.hide(s, step);
-      warp.weigh(s, exponent.plain() ? exponent.factor : 1.0f);
-      add_weighted<Element>(warp.o, s, shared.v, 0, dim_v);
-    }
+    stream(
+        shared.walk, shared.step, params.segments, shape,
+        [&](int buffer, const Step& step) {
+          stage<Element, threads>(shared.k[buffer], k, head_kv, step.other0, step.skip, step.count);
+          stage<Element, threads>(shared.v[buffer], v, head_kv, step.other0, step.skip, step.count);
+        },
+        [&](int buffer, const Step& step) { warp.attend(shared, buffer, step, exponent, dim, dim_v); });
     note_suspect(scratch, warp.finish(), shared.item);
   }
 }

@@ -13,12 +13,17 @@
 namespace hetsp::attention::cuda::mma {
 
 constexpr int warp_lanes = 32;
-constexpr int dim_step = 64;  // columns that are left out together where a head is narrower than its bucket
-
 __device__ inline int warp_lane() { return static_cast<int>(threadIdx.x) % warp_lanes; }
-__device__ inline int warp_of_block() { return static_cast<int>(threadIdx.x) / warp_lanes; }
+__device__ inline int warp_of_block() { return uniform(static_cast<int>(threadIdx.x) / warp_lanes); }
 __device__ inline int row_in_block(int half) { return warp_lane() / 4 + 8 * half; }  // of d[2 half + e]
 __device__ inline int column_in_block() { return warp_lane() % 4 * 2; }              // of e = 0
+
+// Where a head is narrower than its bucket, columns from `column` on need not be multiplied. Asked for where much is to be
+// saved: a branch ends what the compiler can interleave.
+template <int Dim>
+__device__ constexpr bool beyond(int column, int dim) {
+  return Dim > 128 && column >= 128 && column / 64 * 64 >= dim;
+}
 
 template <int M, int Columns>
 using Block = float[M][Columns / 8][4];
@@ -38,17 +43,19 @@ template <class Element, int M, int Blocks, int RowsA, int RowsB, int Dim>
 __device__ inline void products(float (&s)[M][Blocks][4], const SharedTile<RowsA, Dim>& own, int own_row,
                                 const SharedTile<RowsB, Dim>& other, int other_row, int dim) {
   const int lane = warp_lane();
+  const Lines<Dim> left(own, own_row + (lane & 15), lane >> 4);
+  const Lines<Dim> right(other, other_row + (lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1);
   clear(s);
 #pragma unroll
   for (int step = 0; step < Dim / 16; ++step) {
-    if (step * 16 / dim_step * dim_step >= dim) continue;
+    if (beyond<Dim>(16 * step, dim)) continue;
     std::uint32_t a[M][4];
 #pragma unroll
-    for (int m = 0; m < M; ++m) load_matrices(a[m], own.at(own_row + 16 * m + (lane & 15), 2 * step + (lane >> 4)));
+    for (int m = 0; m < M; ++m) load_matrices(a[m], left.at(16 * m, 2 * step));
 #pragma unroll
     for (int n = 0; n < Blocks; n += 2) {
       std::uint32_t b[4];
-      load_matrices(b, other.at(other_row + 8 * n + (lane & 7) + ((lane >> 4) << 3), 2 * step + ((lane >> 3) & 1)));
+      load_matrices(b, right.at(8 * n, 2 * step));
 #pragma unroll
       for (int m = 0; m < M; ++m) {
         multiply<Element>(s[m][n], a[m], b[0], b[1]);
@@ -63,6 +70,7 @@ template <class Element, int M, int Blocks, int Columns, int Rows>
 __device__ inline void add_weighted(float (&sum)[M][Columns][4], const float (&weight)[M][Blocks][4],
                                     const SharedTile<Rows, Columns * 8>& other, int other_row, int dim) {
   const int lane = warp_lane();
+  const Lines<Columns * 8> lines(other, other_row + (lane & 15), lane >> 4);
 #pragma unroll
   for (int k = 0; k < Blocks; k += 2) {
     std::uint32_t a[M][4];
@@ -72,9 +80,9 @@ __device__ inline void add_weighted(float (&sum)[M][Columns][4], const float (&w
       for (int i = 0; i < 4; ++i) a[m][i] = pack<Element>(weight[m][k + i / 2][i % 2 * 2], weight[m][k + i / 2][i % 2 * 2 + 1]);
 #pragma unroll
     for (int n = 0; n < Columns; n += 2) {
-      if (n * 8 / dim_step * dim_step >= dim) continue;
+      if (beyond<Columns * 8>(8 * n, dim)) continue;
       std::uint32_t b[4];
-      load_matrices_transposed(b, other.at(other_row + 8 * k + (lane & 15), n + (lane >> 4)));
+      load_matrices_transposed(b, lines.at(8 * k, n));
 #pragma unroll
       for (int m = 0; m < M; ++m) {
         multiply<Element>(sum[m][n], a[m], b[0], b[1]);

@@ -4,7 +4,9 @@
 
 #include <cstdint>
 
+#include "hetsp/attention/cuda/mma/band.cuh"
 #include "hetsp/attention/cuda/mma/scratch.h"
+#include "hetsp/attention/cuda/mma/warp_mma.cuh"
 #include "hetsp/attention/cuda/tile.cuh"
 #include "hetsp/attention/cuda/tile_list.h"
 
@@ -33,6 +35,29 @@ __device__ inline void note_suspect(const Scratch& scratch, float trace, ItemSha
   if (threadIdx.x != 0 || shared.suspect == 0) return;
   const std::int32_t place = atomicAdd(scratch.suspect_count, 1);
   if (place < most_suspects) scratch.suspects[place] = shared.item;
+}
+
+// Runs through the steps of an item in two stages of shared memory: while one is attended the next is on its way. Step 0 and 1
+// are there, own rows are staged. load(stage, step) issues copies, attend(stage, step) uses them.
+template <class Walker, class Load, class Attend>
+__device__ inline void stream(Walker& walk, Step (&steps)[3], const Segment* segments, const Shape& shape, const Load& load,
+                              const Attend& attend) {
+  load(0, steps[0]);
+  commit_copies();
+  int now = 0;
+  for (int buffer = 0;; buffer ^= 1) {
+    const Step& step = steps[now];
+    wait_copies<0>();
+    if (step.count == 0) return;
+    __syncthreads();  // this stage is here, the other one is free
+    const int next = now == 2 ? 0 : now + 1;
+    load(buffer ^ 1, steps[next]);
+    commit_copies();
+    if (threadIdx.x == 0) walk.advance(segments, shape, steps[next == 2 ? 0 : next + 1]);
+    converge();
+    attend(buffer, step);
+    now = next;
+  }
 }
 
 }  // namespace hetsp::attention::cuda::mma

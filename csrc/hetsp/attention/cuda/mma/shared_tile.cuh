@@ -18,11 +18,24 @@ struct alignas(16) Chunk {
 };
 
 template <int Rows, int Dim>
-struct SharedTile {
-  static constexpr int rows = Rows, dim = Dim, chunks = Dim / chunk_elements;
+struct alignas(128) SharedTile {
+  static constexpr int chunks = Dim / chunk_elements, pitch = Dim * 2;
   Chunk data[Rows][chunks];
   __device__ Chunk* at(int row, int chunk) { return &data[row][chunk ^ (row & 7)]; }
-  __device__ const Chunk* at(int row, int chunk) const { return &data[row][chunk ^ (row & 7)]; }
+};
+
+// Where a lane reads: row `row`, chunk `odd` (0 or 1), as a place from which the other even chunks and the rows that are a
+// multiple of 8 further are one exchange of constant bits and one constant away.
+template <int Dim>
+struct Lines {
+  SharedAddress origin;
+  template <int Rows>
+  __device__ Lines(const SharedTile<Rows, Dim>& tile, int row, int odd)
+      : origin(shared_address(&tile) + static_cast<SharedAddress>(row * (Dim * 2) + ((odd ^ (row & 7)) * 16))) {}
+  __device__ SharedAddress at(int rows, int even_chunk) const {
+    return (origin ^ static_cast<SharedAddress>((even_chunk & 7) * 16)) +
+           static_cast<SharedAddress>((even_chunk & ~7) * 16 + rows * (Dim * 2));
+  }
 };
 
 // A tensor as a source of tiles. The view stays where it is, in the kernel's parameters: strides in registers are strides
@@ -76,7 +89,8 @@ __device__ inline void stage(SharedTile<Rows, Dim>& tile, const Source& source, 
     for (int i = 0; i < Rows / stride; ++i, offset += next) {
       const int row = row0 + i * stride;
       const bool there = row >= skip && row < count && wanted > 0;
-      copy_16(tile.at(row, chunk), static_cast<const Element*>(source.view.data) + (there ? offset : 0), there ? wanted : 0);
+      copy_16(shared_address(tile.at(row, chunk)), static_cast<const Element*>(source.view.data) + (there ? offset : 0),
+              there ? wanted : 0);
     }
     return;
   }

@@ -18,24 +18,26 @@
 
 namespace hetsp::attention::cuda::mma {
 
-// All lanes of a converged warp call these.
-
-__device__ inline std::uint32_t shared_address(const void* pointer) {
-  return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
+// An address in shared memory: 32 bits, in which offsets are added and bits are exchanged.
+using SharedAddress = std::uint32_t;
+__device__ inline SharedAddress shared_address(const void* pointer) {
+  return static_cast<SharedAddress>(__cvta_generic_to_shared(pointer));
 }
+
+// All lanes of a converged warp call these.
 
 // Four 8 x 8 matrices of 16-bit numbers: lane l gives the address of row l mod 8 (16 bytes, aligned) of matrix l / 8, and
 // receives in r[m] elements 2 t and 2 t + 1 of row g of matrix m; `transposed` of column g.
-__device__ inline void load_matrices(std::uint32_t (&r)[4], const void* row) {
+__device__ inline void load_matrices(std::uint32_t (&r)[4], SharedAddress row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(shared_address(row))
+               : "r"(row)
                : "memory");
 }
-__device__ inline void load_matrices_transposed(std::uint32_t (&r)[4], const void* row) {
+__device__ inline void load_matrices_transposed(std::uint32_t (&r)[4], SharedAddress row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(shared_address(row))
+               : "r"(row)
                : "memory");
 }
 
@@ -59,19 +61,22 @@ __device__ inline void multiply<Float16>(float (&d)[4], const std::uint32_t (&a)
 // After a branch that only some lanes took.
 __device__ inline void converge() { __syncwarp(); }
 
+__device__ inline bool any(bool flag) { return __any_sync(0xffffffffu, flag) != 0; }
+
+// A value that is the same in all lanes, and known to be: the compiler may branch on it without masks.
+__device__ inline int uniform(int value) { return __shfl_sync(0xffffffffu, value, 0); }
+
 __device__ inline float shuffle_xor(float value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
 
 // The rest is each thread's own.
 
 // 16 bytes to shared memory, of which the first `bytes` (0 to 16) are read and the others are 0; all aligned to 16.
-__device__ inline void copy_16(void* shared, const void* global, int bytes) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(bytes)
-               : "memory");
+__device__ inline void copy_16(SharedAddress shared, const void* global, int bytes) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(global), "r"(bytes) : "memory");
 }
 // 4 bytes, or 0 where `bytes` is 0.
-__device__ inline void copy_4(void* shared, const void* global, int bytes) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(bytes)
-               : "memory");
+__device__ inline void copy_4(SharedAddress shared, const void* global, int bytes) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared), "l"(global), "r"(bytes) : "memory");
 }
 __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 // Until at most N committed groups of the calling thread are under way; a barrier tells the others.
