@@ -88,13 +88,12 @@ template <class Acc>
 __device__ Acc dot_of_rows(const DeltaParams& params, std::int64_t row, std::int64_t head) {
   const std::int64_t at = row * params.dout.token_stride + head * params.dout.head_stride;
   const std::int64_t out_at = row * params.out.token_stride + head * params.out.head_stride;
-  const bool is_bfloat16 = params.dtype == DType::bfloat16;
-  if (is_bfloat16 || params.dtype == DType::float16)
-    if (in_eights(params.dout, params.head_dim_v) && in_eights(params.out, params.head_dim_v)) {
-      const int dim = static_cast<int>(params.head_dim_v);
-      return is_bfloat16 ? dot_in_eights<BFloat16>(params.dout.data, at, params.out.data, out_at, dim)
-                         : dot_in_eights<Float16>(params.dout.data, at, params.out.data, out_at, dim);
-    }
+  const bool is_bfloat16 = params.dtype == DType::bfloat16, is_16_bit = is_bfloat16 || params.dtype == DType::float16;
+  if (is_16_bit && in_eights(params.dout, params.head_dim_v) && in_eights(params.out, params.head_dim_v)) {
+    const int dim = static_cast<int>(params.head_dim_v);
+    return is_bfloat16 ? dot_in_eights<BFloat16>(params.dout.data, at, params.out.data, out_at, dim)
+                       : dot_in_eights<Float16>(params.dout.data, at, params.out.data, out_at, dim);
+  }
   Acc sum = 0;
   for (std::int64_t column = lane(); column < params.head_dim_v; column += lanes)
     sum += load<Acc>(params.dout.data, params.dtype, at + column) * load<Acc>(params.out.data, params.dtype, out_at + column);

@@ -6,9 +6,12 @@ namespace hetsp::attention::cuda {
 
 namespace {
 
+// Two blocks of 512 threads a multiprocessor: up to 64 registers a thread, of which none spills.
+constexpr int blocks_at_once = 2;
+
 __global__ void __launch_bounds__(list_threads) mark_kernel(const __grid_constant__ ListBuild build) { mark_list(build); }
 
-__global__ void __launch_bounds__(list_threads) find_kernel(const __grid_constant__ ListBuild build) {
+__global__ void __launch_bounds__(list_threads, blocks_at_once) find_kernel(const __grid_constant__ ListBuild build) {
   __shared__ __align__(16) unsigned char memory[sizeof(FindShared)];
   auto& shared = *reinterpret_cast<FindShared*>(memory);
   each_chunk(build, [&](const AxisList& list, std::int64_t chunk) { find_tiles(build, list, chunk, shared); });
