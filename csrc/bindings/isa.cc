@@ -21,6 +21,15 @@ void register_isa(nb::module_& m) {
     for (const Isa isa : supported_isas()) names.emplace_back(name(isa));
     return names;
   });
+  m.def("best_cpu_capability", [] { return std::string(name(best_isa())); });
+  m.def(
+      "missing_cpu_capability",
+      [](const std::string& wanted) {
+        for (const Isa isa : kAllIsas)
+          if (wanted == name(isa)) return missing(isa);
+        return std::string("no such CPU capability");
+      },
+      "name"_a);
   m.def("cpu_capability", [] { return std::string(name(active_isa())); });
   m.def(
       "force_cpu_capability",

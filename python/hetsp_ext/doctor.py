@@ -70,15 +70,24 @@ def processor() -> list[Finding]:
         Finding("cores", True, f"{cores()} usable of {os.cpu_count()}"),
         Finding("vector ISA", bool(found), " ".join(found) or f"none of {' '.join(wanted)} in /proc/cpuinfo"),
         capability(),
+        amx(),
     ]
 
 
 def capability() -> Finding:
     """The instruction set that the kernels run with; absent means that a better one is there and was set aside."""
-    active, best = cpu_capability(), cpu_capabilities()[-1]
-    if active == best:
-        return Finding("CPU capability", True, f"{active}, of {', '.join(cpu_capabilities())}")
+    active, best, here = cpu_capability(), core.best_cpu_capability(), cpu_capabilities()
+    if here.index(active) >= here.index(best):
+        return Finding("CPU capability", True, f"{active}, of {', '.join(here)}")
     return Finding("CPU capability", False, f"{active}, forced by {VARIABLE} or set_cpu_capability(); this machine has {best}")
+
+
+def amx() -> Finding:
+    """Whether the level that nobody chooses but by name could be chosen."""
+    if "amx" not in cpu_capabilities():
+        return Finding("AMX", False, f"no level amx: {core.missing_cpu_capability('amx')}")
+    active = "in use" if cpu_capability() == "amx" else f'not in use: set_cpu_capability("amx") or {VARIABLE}=amx chooses it'
+    return Finding("AMX", True, f"{active}; its kernels have been tested on an emulation, not run by a CPU with AMX yet")
 
 
 def memory() -> list[Finding]:

@@ -25,7 +25,7 @@ ROOMS = {
 }
 # Headers of the system and of optional libraries that one room alone may include: file access has one door.
 ROOM_HEADERS = {
-    "base": ("<sys/mman.h>",),
+    "base": ("<sys/mman.h>", "<sys/syscall.h>"),
     "staging": ("<sys/mman.h>",),
     "checkpoint": (
         *("<dirent.h>", "<fcntl.h>", "<sys/eventfd.h>", "<sys/file.h>", "<sys/mman.h>", "<sys/stat.h>"),

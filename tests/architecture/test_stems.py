@@ -12,6 +12,7 @@ SEARCH = "tests/cpp/packing/search_test.cc"
 SIMPLEX = "tests/cpp/lp/simplex_test.cc"
 CHECKSUM = "tests/cpp/checkpoint/checksum_test.cc"
 TESTED_ELSEWHERE = {
+    "csrc/hetsp/attention/cpu/no_tile_amx/table.cc": "tests/cpp/attention/cpu_isa_test.cc",
     "csrc/hetsp/attention/cpu/no_tile_bf16/table.cc": "tests/cpp/attention/cpu_isa_test.cc",
     "csrc/hetsp/attention/cpu/tile/tables.cc": "tests/cpp/attention/cpu_isa_test.cc",
     "csrc/hetsp/attention/cpu/tile_bf16/backward.cc": "tests/cpp/attention/tile_backward_test.cc",
@@ -52,6 +53,7 @@ TESTED_ELSEWHERE = {
 }
 # Sources that implement part of another header: one strategy each; and a stub in its own folder.
 DECLARED_ELSEWHERE = {
+    "csrc/hetsp/attention/cpu/no_tile_amx/table.cc": "csrc/hetsp/attention/cpu/tile_bf16/table.h",
     "csrc/hetsp/attention/cpu/no_tile_bf16/table.cc": "csrc/hetsp/attention/cpu/tile_bf16/table.h",
     "csrc/hetsp/planner/auto.cc": "csrc/hetsp/planner/strategies.h",
 }

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +15,8 @@ from hetsp_ext._native import ops
 from hetsp_ext.errors import InvalidArgument
 
 LEVELS = hetsp.cpu_capabilities()
-ALL = ["portable", "avx2", "avx512", "avx512_bf16"]
+ALL = ["portable", "avx2", "avx512", "avx512_bf16", "amx"]
+BEST = [level for level in LEVELS if level != "amx"][-1]  # what is used unless one is forced
 BEFORE = hetsp.cpu_capability()  # what the environment forces, or the best
 
 
@@ -43,8 +45,8 @@ def test_a_level_is_forced_in_both_modules_and_released(level: str) -> None:
     assert hetsp.cpu_capability() == level
     assert ops.force_cpu_capability(level) == level
     hetsp.set_cpu_capability(None)
-    assert hetsp.cpu_capability() == LEVELS[-1]
-    assert ops.force_cpu_capability(None) == LEVELS[-1]
+    assert hetsp.cpu_capability() == BEST
+    assert ops.force_cpu_capability(None) == BEST
 
 
 @pytest.mark.skipif(len(LEVELS) == 1, reason=f"this machine has {LEVELS} alone")
@@ -80,8 +82,20 @@ def test_the_environment_forces_from_the_import_on() -> None:
     code = "import hetsp_ext; print(hetsp_ext.cpu_capability())"
     for level in (LEVELS[0], LEVELS[-1]):
         assert fresh(code, HETSP_CPU_CAPABILITY=level).stdout == f"{level}\n"
-    assert fresh(code).stdout == f"{LEVELS[-1]}\n"
-    assert fresh(code, HETSP_CPU_CAPABILITY="").stdout == f"{LEVELS[-1]}\n"
+    assert fresh(code).stdout == f"{BEST}\n"
+    assert fresh(code, HETSP_CPU_CAPABILITY="").stdout == f"{BEST}\n"
+
+
+@pytest.mark.skipif("amx" in LEVELS, reason="this machine has AMX: test_attention_obeys and tests/python/attention run it")
+def test_amx_says_whether_cpu_or_kernel_lacks_it() -> None:
+    flags = Path("/proc/cpuinfo").read_text()
+    who = "the kernel gives no tile registers" if " amx_bf16" in flags else "the CPU has no AMX-BF16"
+    with pytest.raises(InvalidArgument, match=f"what this machine has; .*{who}"):
+        hetsp.set_cpu_capability("amx")
+    assert hetsp.cpu_capability() == BEFORE
+    run = fresh("import hetsp_ext", HETSP_CPU_CAPABILITY="amx")
+    assert run.returncode != 0
+    assert who in run.stderr
 
 
 @pytest.mark.skipif(len(LEVELS) == 1, reason=f"this machine has {LEVELS} alone")
@@ -109,10 +123,24 @@ def test_doctor_names_the_level_and_what_was_set_aside() -> None:
     hetsp.set_cpu_capability(None)
     (finding,) = [f for f in doctor.processor() if f.name == "CPU capability"]
     assert finding.present
-    assert finding.detail == f"{LEVELS[-1]}, of {', '.join(LEVELS)}"
+    assert finding.detail == f"{BEST}, of {', '.join(LEVELS)}"
     if len(LEVELS) > 1:
         hetsp.set_cpu_capability("portable")
         assert not doctor.capability().present
-        assert f"portable, forced by HETSP_CPU_CAPABILITY or set_cpu_capability(); this machine has {LEVELS[-1]}" in (
+        assert f"portable, forced by HETSP_CPU_CAPABILITY or set_cpu_capability(); this machine has {BEST}" in (
             doctor.capability().detail
         )
+
+
+def test_doctor_says_that_amx_is_opt_in_and_unrun_or_why_it_is_absent() -> None:
+    finding = doctor.amx()
+    assert finding.present == ("amx" in LEVELS)
+    if finding.present:
+        assert "not in use" in finding.detail
+        assert "not run by a CPU with AMX yet" in finding.detail
+        hetsp.set_cpu_capability("amx")
+        assert doctor.amx().detail.startswith("in use")
+        assert doctor.capability().present
+    else:
+        assert finding.detail.startswith("no level amx: the ")
+        assert "AMX-BF16" in finding.detail

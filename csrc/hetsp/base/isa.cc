@@ -4,6 +4,7 @@
 #include <atomic>
 #include <string>
 
+#include "hetsp/base/amx.h"
 #include "hetsp/base/error.h"
 
 namespace hetsp {
@@ -20,7 +21,9 @@ std::vector<Isa> detect() {
       !__builtin_cpu_supports("avx512dq"))
     return found;
   found.push_back(Isa::avx512);
-  if (__builtin_cpu_supports("avx512bf16")) found.push_back(Isa::avx512_bf16);
+  if (!__builtin_cpu_supports("avx512bf16")) return found;
+  found.push_back(Isa::avx512_bf16);
+  if (amx::missing(amx::look()).empty()) found.push_back(Isa::amx);
 #endif
   return found;
 }
@@ -30,7 +33,10 @@ bool supported(Isa isa) { return std::ranges::find(supported_isas(), isa) != sup
 [[noreturn]] void refuse(std::string_view wanted) {
   std::string has;
   for (const Isa isa : supported_isas()) has += concat(has.empty() ? "" : ", ", name(isa));
-  throw InvalidArgument(concat("CPU capability is \"", wanted, "\", must be one of ", has, ": what this machine has"));
+  std::string why;
+  for (const Isa isa : kAllIsas)
+    if (wanted == name(isa)) why = concat("; ", missing(isa));
+  throw InvalidArgument(concat("CPU capability is \"", wanted, "\", must be one of ", has, ": what this machine has", why));
 }
 
 std::atomic<Isa>& active() {
@@ -50,6 +56,8 @@ const char* name(Isa isa) {
       return "avx512";
     case Isa::avx512_bf16:
       return "avx512_bf16";
+    case Isa::amx:
+      return "amx";
   }
   return "unknown";
 }
@@ -59,7 +67,26 @@ const std::vector<Isa>& supported_isas() {
   return found;
 }
 
-Isa best_isa() { return supported_isas().back(); }
+Isa best_isa() {
+  Isa best = Isa::portable;
+  for (const Isa isa : supported_isas())
+    if (!opt_in(isa)) best = isa;
+  return best;
+}
+
+std::string missing(Isa isa) {
+  if (supported(isa)) return {};
+  if (isa == Isa::amx) {
+    const std::string gap = amx::missing(amx::look());
+    return gap.empty() ? concat("the CPU has AMX-BF16, but not ", name(Isa::avx512_bf16)) : gap;
+  }
+  return "the CPU lacks it, or the kernel does not save its registers";
+}
+
+void permit(Isa isa) {
+  if (isa != Isa::amx) return;
+  require(amx::refusal().empty(), "CPU capability is \"", name(isa), "\", which this machine has; ", amx::refusal());
+}
 
 Isa supported_isa(std::string_view wanted) {
   for (const Isa isa : supported_isas())
@@ -69,6 +96,7 @@ Isa supported_isa(std::string_view wanted) {
 
 void force_isa(std::optional<Isa> isa) {
   if (isa && !supported(*isa)) refuse(name(*isa));
+  if (isa) permit(*isa);
   active().store(isa.value_or(best_isa()), std::memory_order_relaxed);
 }
 

@@ -5,25 +5,35 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
 namespace hetsp {
 
 // Each includes those before it. avx2: with FMA and F16C. avx512: F, BW, VL and DQ. avx512_bf16: with dot products of bfloat16
-// pairs; a room that has nothing of its own for it treats it as avx512.
-enum class Isa { portable, avx2, avx512, avx512_bf16 };
-inline constexpr Isa kAllIsas[] = {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512_bf16};
+// pairs. amx: with AMX-BF16. A room that has nothing of its own for a set treats it as the one before.
+enum class Isa { portable, avx2, avx512, avx512_bf16, amx };
+inline constexpr Isa kAllIsas[] = {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512_bf16, Isa::amx};
 
 [[nodiscard]] const char* name(Isa isa);
 [[nodiscard]] const std::vector<Isa>& supported_isas();  // ascending, `portable` always first
-[[nodiscard]] Isa best_isa();
+[[nodiscard]] Isa best_isa();                            // of those that are not opt-in
+
+// Never chosen but by name: what has been tested without a machine that has it.
+[[nodiscard]] constexpr bool opt_in(Isa isa) { return isa == Isa::amx; }
+
+[[nodiscard]] std::string missing(Isa isa);  // why it is not supported here; nothing where it is
+
+// Asks the system for what a supported set needs before its functions run. Throws InvalidArgument if it is refused.
+void permit(Isa isa);
 
 // The supported set of that name. Throws InvalidArgument, which lists what this machine has.
 [[nodiscard]] Isa supported_isa(std::string_view name);
 
 // What every dispatch uses unless it is given one: the forced set, else the best. Forcing is for tests and for comparisons; it
-// counts from the next call of a kernel on. Throws InvalidArgument if the machine lacks the set, and then changes nothing.
+// counts from the next call of a kernel on. Throws InvalidArgument if the machine lacks the set or refuses it, and then changes
+// nothing.
 // Every shared object that holds the core has a state of its own.
 void force_isa(std::optional<Isa> isa);
 [[nodiscard]] Isa active_isa();

@@ -20,6 +20,7 @@ void lines(char* to, const char* from, std::size_t bytes, Isa isa) {
       return avx2::stream_lines(to, from, bytes);
     case Isa::avx512:
     case Isa::avx512_bf16:
+    case Isa::amx:
       return avx512::stream_lines(to, from, bytes);
   }
 }

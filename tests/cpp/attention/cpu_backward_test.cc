@@ -1,5 +1,6 @@
 #include "hetsp/attention/cpu/backward.h"
 
+#include "attention/levels.h"
 #include "attention/reference.h"
 #include "hetsp/attention/cpu/backward_schedule.h"
 #include "hetsp/attention/cpu/forward.h"
@@ -8,7 +9,7 @@
 
 using namespace attention_test;
 using hetsp::ThreadPool;
-using hetsp::attention::cpu::Isa;
+using levels::Kernels;
 
 namespace {
 
@@ -17,8 +18,8 @@ constexpr DType kTypes[] = {DType::float64, DType::float32, DType::bfloat16, DTy
 // Twice the norm-wise error of the plain maths in the accumulate type, and a floor: rows of few keys cancel in dp - delta,
 // for everyone. With 16-bit inputs out is rounded before the backward reads it, as in training; the products of bfloat16 pairs
 // round weights and their gradients, too, and so are no better where out is not rounded.
-double allowed(const Problem& p, Isa isa, double error_of_plain_maths) {
-  const bool pairs = p.shape.dtype == DType::bfloat16 && isa == Isa::avx512_bf16;
+double allowed(const Problem& p, const Kernels& kernels, double error_of_plain_maths) {
+  const bool pairs = kernels.multiply_pairs(p.shape.dtype);
   const DType type = p.partial && !pairs ? acc_of(p.shape.dtype) : p.shape.dtype;
   const double floor = type == DType::float64 ? 1e-13 : type == DType::float32 ? 5e-7 : type == DType::bfloat16 ? 1e-2 : 2e-3;
   return 2 * error_of_plain_maths + floor;
@@ -26,8 +27,8 @@ double allowed(const Problem& p, Isa isa, double error_of_plain_maths) {
 
 // dsink is judged by the out and dout that the backward works with: it is a sum over all rows, and may cancel to less than
 // what their rounding to 16 bits changes in it.
-void take_dsink_from(const Problem& p, Isa isa, const Result& given, Result& expected) {
-  const bool pairs = p.shape.dtype == DType::bfloat16 && isa == Isa::avx512_bf16;
+void take_dsink_from(const Problem& p, const Kernels& kernels, const Result& given, Result& expected) {
+  const bool pairs = kernels.multiply_pairs(p.shape.dtype);
   for (std::int64_t head = 0; head < p.shape.heads && p.with_sink; ++head) {
     const auto at = static_cast<std::size_t>(head);
     double sum = 0;
@@ -45,40 +46,42 @@ void take_dsink_from(const Problem& p, Isa isa, const Result& given, Result& exp
   }
 }
 
-Result run(const Problem& p, int workers, Isa isa = cpu::best_isa()) {
+Result run(const Problem& p, int workers, const Kernels& kernels = Kernels(cpu::best_isa())) {
   const DType acc = acc_of(p.shape.dtype), out = p.partial ? acc : p.shape.dtype;
   Result r = make_result(p, out, out, acc);
   ThreadPool pool(workers);
-  cpu::forward(forward_params(p, r), pool, isa);
-  cpu::backward(backward_params(p, r), pool, isa);
+  kernels.forward(forward_params(p, r), pool);
+  kernels.backward(backward_params(p, r), pool);
   return r;
 }
 
 template <class Body>
-void for_each_isa_and_type(const Body& body) {
-  for (const Isa isa : cpu::supported_isas())
-    for (const DType type : {DType::float32, DType::bfloat16}) {
-      check::context() = std::string(cpu::name(isa)) + (type == DType::float32 ? " float32" : " bfloat16");
-      body(isa, type);
+void for_each_level_and_type(const Body& body) {
+  for (const DType type : {DType::float32, DType::bfloat16})
+    for (const Kernels& kernels : levels::kernels(type)) {
+      check::context() = kernels.name() + (type == DType::float32 ? " float32" : " bfloat16");
+      body(kernels, type);
     }
 }
 
 }  // namespace
 
-TEST(agrees_with_the_definition_on_every_isa) {
-  for (const Isa isa : cpu::supported_isas())
-    for (unsigned seed = 0; seed < 120; ++seed) {
-      const DType type = kTypes[seed % 4];
-      check::context() = std::string(cpu::name(isa)) + " seed " + std::to_string(seed);
-      const Problem p = random_problem(seed, type);
-      Result expected = reference(p);
-      const Result plain = type == DType::float64 ? reference(p) : reference<float>(p), r = run(p, 1, isa);
-      CHECK_NEAR(relative_error(r.dq, expected.dq), 0, allowed(p, isa, relative_error(plain.dq, expected.dq)));
-      CHECK_NEAR(relative_error(r.dk, expected.dk), 0, allowed(p, isa, relative_error(plain.dk, expected.dk)));
-      CHECK_NEAR(relative_error(r.dv, expected.dv), 0, allowed(p, isa, relative_error(plain.dv, expected.dv)));
-      if (type != DType::float64) take_dsink_from(p, isa, r, expected);
-      CHECK_NEAR(relative_error(r.dsink, expected.dsink), 0, allowed(p, isa, relative_error(plain.dsink, expected.dsink)));
+TEST(agrees_with_the_definition_on_every_level) {
+  for (unsigned seed = 0; seed < 120; ++seed) {
+    const DType type = kTypes[seed % 4];
+    const Problem p = random_problem(seed, type);
+    Result expected = reference(p);
+    const Result plain = type == DType::float64 ? reference(p) : reference<float>(p);
+    for (const Kernels& kernels : levels::kernels(type)) {
+      check::context() = kernels.name() + " seed " + std::to_string(seed);
+      const Result r = run(p, 1, kernels);
+      CHECK_NEAR(relative_error(r.dq, expected.dq), 0, allowed(p, kernels, relative_error(plain.dq, expected.dq)));
+      CHECK_NEAR(relative_error(r.dk, expected.dk), 0, allowed(p, kernels, relative_error(plain.dk, expected.dk)));
+      CHECK_NEAR(relative_error(r.dv, expected.dv), 0, allowed(p, kernels, relative_error(plain.dv, expected.dv)));
+      if (type != DType::float64) take_dsink_from(p, kernels, r, expected);
+      CHECK_NEAR(relative_error(r.dsink, expected.dsink), 0, allowed(p, kernels, relative_error(plain.dsink, expected.dsink)));
     }
+  }
 }
 
 TEST(worker_counts_agree_bitwise) {
@@ -101,9 +104,12 @@ TEST(ranges_of_one_component_are_added) {
   const auto schedule = cpu::backward_schedule(segments, 2, 1240, 1345, 6, 1, cpu::kTile);
   CHECK(!schedule.splits.empty() && schedule.splits[0].ranges_end == 2);
   const Result expected = reference(p), plain = reference<float>(p), one = run(p, 1), three = run(p, 3);
-  CHECK_NEAR(relative_error(one.dq, expected.dq), 0, allowed(p, cpu::best_isa(), relative_error(plain.dq, expected.dq)));
-  CHECK_NEAR(relative_error(one.dk, expected.dk), 0, allowed(p, cpu::best_isa(), relative_error(plain.dk, expected.dk)));
-  CHECK_NEAR(relative_error(one.dv, expected.dv), 0, allowed(p, cpu::best_isa(), relative_error(plain.dv, expected.dv)));
+  CHECK_NEAR(relative_error(one.dq, expected.dq), 0,
+             allowed(p, Kernels(cpu::best_isa()), relative_error(plain.dq, expected.dq)));
+  CHECK_NEAR(relative_error(one.dk, expected.dk), 0,
+             allowed(p, Kernels(cpu::best_isa()), relative_error(plain.dk, expected.dk)));
+  CHECK_NEAR(relative_error(one.dv, expected.dv), 0,
+             allowed(p, Kernels(cpu::best_isa()), relative_error(plain.dv, expected.dv)));
   CHECK(one.dq.buffer().same_bits(three.dq.buffer()));
   CHECK(one.dk.buffer().same_bits(three.dk.buffer()));
   CHECK(one.dv.buffer().same_bits(three.dv.buffer()));
@@ -132,18 +138,18 @@ TEST(a_given_delta_is_taken_as_it_is) {
 // Row 25 of a causal document of 40 holds NaN in q and dout: keys after it must not hear of it. Nor may anything hear of
 // the NaN in rows outside all segments.
 TEST(what_a_key_is_not_seen_by_cannot_reach_it) {
-  for_each_isa_and_type([](Isa isa, DType type) {
+  for_each_level_and_type([](const Kernels& kernels, DType type) {
     std::mt19937 random(6);
     Problem p = make_problem({42, 42, 1, 1, 8, 8, type}, {0.5, 0.0}, {{0, 40, 0, 40, 0, 0, -1, 0}}, random);
     p.with_seed = p.with_dlse = false, p.with_sink = true;
-    Result r = run(p, 1, isa);
+    Result r = run(p, 1, kernels);
     for (std::int64_t i = 0; i < 8; ++i)
       for (const std::int64_t row : {25, 40, 41}) {
         p.dout.set(row, 0, i, kNan), p.q.set(row, 0, i, kNan);
         if (row >= 40) p.k.set(row, 0, i, kNan), p.v.set(row, 0, i, kNan);
       }
     ThreadPool pool(1);
-    cpu::backward(backward_params(p, r), pool, isa);
+    kernels.backward(backward_params(p, r), pool);
     for (std::int64_t token = 0; token < 42; ++token) {
       CHECK_EQ(std::isnan(r.dq.get(token, 0, 0)), token == 25);
       CHECK_EQ(std::isnan(r.dk.get(token, 0, 0)), token <= 25);
@@ -156,12 +162,12 @@ TEST(what_a_key_is_not_seen_by_cannot_reach_it) {
 
 // NaN in the last key of a causal document: only the last row may hear of it.
 TEST(what_a_row_does_not_see_cannot_reach_its_gradient) {
-  for_each_isa_and_type([](Isa isa, DType type) {
+  for_each_level_and_type([](const Kernels& kernels, DType type) {
     std::mt19937 random(7);
     Problem p = make_problem({40, 40, 1, 1, 8, 8, type}, {0.5, 0.0}, {{0, 40, 0, 40, 0, 0, -1, 0}}, random);
     p.with_seed = p.with_sink = false;
     for (std::int64_t i = 0; i < 8; ++i) p.k.set(39, 0, i, kNan), p.v.set(39, 0, i, kNan);
-    const Result r = run(p, 1, isa);
+    const Result r = run(p, 1, kernels);
     for (std::int64_t token = 0; token < 40; ++token) CHECK_EQ(std::isnan(r.dq.get(token, 0, 0)), token == 39);
   });
 }

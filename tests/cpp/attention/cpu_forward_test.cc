@@ -1,3 +1,4 @@
+#include "attention/levels.h"
 #include "attention/reference.h"
 #include "hetsp/attention/cpu/forward.h"
 #include "hetsp/base/thread_pool.h"
@@ -5,7 +6,7 @@
 
 using namespace attention_test;
 using hetsp::ThreadPool;
-using hetsp::attention::cpu::Isa;
+using levels::Kernels;
 
 namespace {
 
@@ -17,40 +18,42 @@ double tolerance(DType type) {
 }
 
 // The products of bfloat16 pairs round the weights too: a partial result is then no better than one rounded once.
-DType type_of_errors(const Problem& p, Isa isa) {
-  const bool pairs = p.shape.dtype == DType::bfloat16 && isa == Isa::avx512_bf16;
+DType type_of_errors(const Problem& p, const Kernels& kernels) {
+  const bool pairs = kernels.multiply_pairs(p.shape.dtype);
   return p.partial && !pairs ? acc_of(p.shape.dtype) : p.shape.dtype;
 }
 
-Result run(const Problem& p, int workers, Isa isa = cpu::best_isa()) {
+Result run(const Problem& p, int workers, const Kernels& kernels = Kernels(cpu::best_isa())) {
   const DType acc = acc_of(p.shape.dtype), out = p.partial ? acc : p.shape.dtype;
   Result r = make_result(p, out, out, acc);
   ThreadPool pool(workers);
-  cpu::forward(forward_params(p, r), pool, isa);
+  kernels.forward(forward_params(p, r), pool);
   return r;
 }
 
 template <class Body>
-void for_each_isa_and_type(const Body& body) {
-  for (const Isa isa : cpu::supported_isas())
-    for (const DType type : {DType::float32, DType::bfloat16}) {
-      check::context() = std::string(cpu::name(isa)) + (type == DType::float32 ? " float32" : " bfloat16");
-      body(isa, type);
+void for_each_level_and_type(const Body& body) {
+  for (const DType type : {DType::float32, DType::bfloat16})
+    for (const Kernels& kernels : levels::kernels(type)) {
+      check::context() = kernels.name() + (type == DType::float32 ? " float32" : " bfloat16");
+      body(kernels, type);
     }
 }
 
 }  // namespace
 
-TEST(agrees_with_the_definition_on_every_isa) {
-  for (const Isa isa : cpu::supported_isas())
-    for (unsigned seed = 0; seed < 160; ++seed) {
-      const DType type = kTypes[seed % 4];
-      check::context() = std::string(cpu::name(isa)) + " seed " + std::to_string(seed);
-      const Problem p = random_problem(seed, type);
-      const Result expected = reference(p), r = run(p, 1, isa);
-      CHECK_NEAR(relative_error(r.out, expected.out), 0, tolerance(type_of_errors(p, isa)));
+TEST(agrees_with_the_definition_on_every_level) {
+  for (unsigned seed = 0; seed < 160; ++seed) {
+    const DType type = kTypes[seed % 4];
+    const Problem p = random_problem(seed, type);
+    const Result expected = reference(p);
+    for (const Kernels& kernels : levels::kernels(type)) {
+      check::context() = kernels.name() + " seed " + std::to_string(seed);
+      const Result r = run(p, 1, kernels);
+      CHECK_NEAR(relative_error(r.out, expected.out), 0, tolerance(type_of_errors(p, kernels)));
       CHECK_NEAR(relative_error(r.lse, expected.lse), 0, tolerance(acc_of(type)));
     }
+  }
 }
 
 TEST(worker_counts_agree_bitwise) {
@@ -65,7 +68,7 @@ TEST(worker_counts_agree_bitwise) {
 
 // Two sequences of 70 and 130 tokens; the second alone must have the bits that it has in the batch.
 TEST(a_sequence_alone_equals_itself_in_a_batch) {
-  for_each_isa_and_type([](Isa isa, DType type) {
+  for_each_level_and_type([](const Kernels& kernels, DType type) {
     std::mt19937 random(3);
     const Shape shape{200, 200, 2, 1, 24, 24, type};
     Problem batch = make_problem(shape, {0.2, 0.0}, {{0, 70, 0, 70, 0, 0, -1, 0}, {70, 200, 70, 200, 0, 0, -1, 0}}, random);
@@ -78,7 +81,7 @@ TEST(a_sequence_alone_equals_itself_in_a_batch) {
         for (std::int64_t head = 0; head < 2; ++head) alone.q.set(token, head, i, batch.q.get(70 + token, head, i));
         alone.k.set(token, 0, i, batch.k.get(70 + token, 0, i)), alone.v.set(token, 0, i, batch.v.get(70 + token, 0, i));
       }
-    const Result in_batch = run(batch, 2, isa), by_itself = run(alone, 1, isa);
+    const Result in_batch = run(batch, 2, kernels), by_itself = run(alone, 1, kernels);
     for (std::int64_t token = 0; token < 130; ++token)
       for (std::int64_t head = 0; head < 2; ++head)
         for (std::int64_t i = 0; i < 24; ++i)
@@ -88,7 +91,7 @@ TEST(a_sequence_alone_equals_itself_in_a_batch) {
 
 // NaN in the gap between two documents, in a future key of the same document, and in a row that nobody reads.
 TEST(what_a_row_does_not_see_cannot_reach_it) {
-  for_each_isa_and_type([](Isa isa, DType type) {
+  for_each_level_and_type([](const Kernels& kernels, DType type) {
     std::mt19937 random(4);
     Problem p = make_problem({60, 62, 1, 1, 8, 8, type}, {0.5, 0.0},
                              {{0, 30, 0, 30, 0, 0, -1, 0}, {31, 60, 32, 61, 0, 0, -1, 0}}, random);
@@ -97,7 +100,7 @@ TEST(what_a_row_does_not_see_cannot_reach_it) {
       for (const std::int64_t key : {30, 31, 61, 20}) p.k.set(key, 0, i, kNan), p.v.set(key, 0, i, key == 20 ? kInf : kNan);
       p.q.set(30, 0, i, kNan);
     }
-    const Result r = run(p, 1, isa);
+    const Result r = run(p, 1, kernels);
     for (std::int64_t token = 0; token < 60; ++token) {
       const bool sees_nan = 20 <= token && token < 30;
       CHECK_EQ(std::isnan(r.out.get(token, 0, 0)), sees_nan);

@@ -8,6 +8,7 @@
 #include "attention/attention_call.h"
 #include "attention/attention_case.h"
 #include "attention/attention_truth.h"
+#include "attention/levels.h"
 #include "hetsp/attention/cpu/backward.h"
 #include "hetsp/attention/cpu/forward.h"
 #include "hetsp/base/error.h"
@@ -16,7 +17,6 @@
 
 using namespace attention_case;
 namespace cpu = hetsp::attention::cpu;
-using hetsp::Isa;
 
 namespace {
 
@@ -43,20 +43,19 @@ class Fuzz {
   void check_case(const Case& c) {
     const Forward expected = forward(c);
     Output first = empty_output(c);
-    cpu::forward(forward_params(c, first), pool_, Isa::portable);
+    cpu::forward(forward_params(c, first), pool_, hetsp::Isa::portable);
     const Backward gradient = backward(c, first.out, first.lse);
-    for (const Isa isa : hetsp::supported_isas()) {
-      check::context() = std::string(hetsp::name(isa)) + " " + c.label;
-      // Dot products of bfloat16 pairs take probabilities and score gradients rounded to bfloat16; log-sum-exps do not suffer.
-      const bool pairs = isa == Isa::avx512_bf16 && c.shape.dtype == DType::bfloat16;
-      const DType products = pairs ? DType::bfloat16 : c.acc();
+    for (const levels::Kernels& kernels : levels::kernels(c.shape.dtype)) {
+      check::context() = kernels.name() + " " + c.label;
+      // Products of bfloat16 pairs take probabilities and score gradients rounded to bfloat16; log-sum-exps do not suffer.
+      const DType products = kernels.multiply_pairs(c.shape.dtype) ? DType::bfloat16 : c.acc();
       Output output = empty_output(c);
-      cpu::forward(forward_params(c, output), pool_, isa);
+      kernels.forward(forward_params(c, output), pool_);
       check_close("out", output.out, expected.out, c.out_dtype(), products);
       check_close("lse", output.lse, expected.lse, c.acc(), c.acc());
       Gradients found = empty_gradients(c);
       const Array delta(c.acc(), c.shape.heads * c.shape.total_q);
-      cpu::backward(backward_params(c, first, found, delta), pool_, isa);
+      kernels.backward(backward_params(c, first, found, delta), pool_);
       check_close("dq", found.dq, gradient.dq, c.grad_dtype(), products);
       check_close("dk", found.dk, gradient.dk, c.grad_dtype(), products);
       check_close("dv", found.dv, gradient.dv, c.grad_dtype(), products);

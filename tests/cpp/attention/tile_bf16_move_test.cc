@@ -1,4 +1,5 @@
-// The packed forms of bfloat16 pairs, element by element, from bfloat16 and from float32.
+// The packed forms of bfloat16 pairs, element by element, from bfloat16 and from float32, with the zeros that the products of a
+// level count on.
 #include <cstdio>
 
 #include "attention/tile_case.h"
@@ -11,7 +12,14 @@ namespace {
 std::uint16_t bits_of(BFloat16 x) { return x.bits; }
 std::uint16_t bits_of(float x) { return hetsp::attention::to_bfloat16(x).bits; }
 
-// body(move, tensor, dim_pad) for random tensors of T.
+std::int64_t up(std::int64_t count, std::int64_t unit) { return (count + unit - 1) / unit * unit; }
+
+// Numbers that a product sums at once.
+std::int64_t grain(const TileMath<BFloat16>& math) {
+  return static_cast<std::int64_t>(math.lanes_bytes(1) / sizeof(std::uint16_t)) / kTile;
+}
+
+// body(move, tensor) for random tensors of T.
 template <class T, class Body>
 void for_random_tensors(const Move<T>& move, const char* type, const Body& body) {
   const std::int64_t dims[] = {1, 2, 7, 15, 16, 17, 31, 32, 33, 40, 64, 72, 96, 128};
@@ -21,7 +29,7 @@ void for_random_tensors(const Move<T>& move, const char* type, const Body& body)
     check::context() =
         std::string(type) + " seed " + std::to_string(seed) + " rows " + std::to_string(rows) + " dim " + std::to_string(dim);
     const Tensor<T> tensor(rows, dim, random);
-    body(move, tensor, (dim + kLanes - 1) / kLanes * kLanes);
+    body(move, tensor);
   }
 }
 
@@ -33,20 +41,27 @@ std::uint16_t bits_at(const Tensor<T>& t, std::int64_t row, std::int64_t i) {
 
 template <class T>
 void check_forms(const TileMath<BFloat16>& math, const Move<T>& move, const char* type) {
-  for_random_tensors<T>(move, type, [&](const Move<T>& m, const Tensor<T>& t, std::int64_t dim_pad) {
-    const std::int64_t lanes = (t.rows + kLanes - 1) / kLanes * kLanes;
-    const Block in_lanes(math.lanes_bytes(t.dim)), in_rows(math.rows_bytes(t.dim)), in_pairs(math.rows_bytes(t.dim));
+  const std::int64_t unit = grain(math);
+  for_random_tensors<T>(move, type, [&](const Move<T>& m, const Tensor<T>& t) {
+    const std::int64_t lanes = up(t.rows, kLanes), dim_pad = up(t.dim, kLanes), row_step = up(t.dim, std::max(unit, kLanes));
+    const Block in_lanes(math.lanes_bytes(t.dim)), in_rows(math.rows_bytes(t.dim)), in_pairs(math.rows_bytes(t.dim)),
+        in_columns(math.rows_bytes(t.dim));
     m.pack_lanes(t.data.data(), t.stride, t.rows, lanes, t.dim, 0.3, in_lanes.get());  // the factor is left to the tile
     m.pack_rows(t.data.data(), t.stride, t.rows, t.dim, in_rows.get());
     m.pack_pairs(t.data.data(), t.stride, t.rows, t.dim, in_pairs.get());
-    for (std::int64_t i = 0; i < t.dim + t.dim % 2; ++i)
+    m.pack_columns(t.data.data(), t.stride, t.rows, t.dim, in_columns.get());
+    for (std::int64_t i = 0; i < up(t.dim, unit); ++i)
       for (std::int64_t lane = 0; lane < lanes; ++lane)
         CHECK_EQ(in_lanes.as<std::uint16_t>()[(i / 2 * kTile + lane) * 2 + i % 2], bits_at(t, lane, i));
-    for (std::int64_t i = 0; i < dim_pad; ++i) {
-      for (std::int64_t row = 0; row < t.rows; ++row)
-        CHECK_EQ(in_rows.as<std::uint16_t>()[row * dim_pad + i], bits_at(t, row, i));
-      for (std::int64_t row = 0; row < t.rows + t.rows % 2; ++row)
+    for (std::int64_t row = 0; row < t.rows; ++row)
+      for (std::int64_t i = 0; i < row_step; ++i) CHECK_EQ(in_rows.as<std::uint16_t>()[row * row_step + i], bits_at(t, row, i));
+    for (std::int64_t row = 0; row < up(t.rows, unit); ++row) {
+      for (std::int64_t i = 0; i < dim_pad; ++i)
         CHECK_EQ(in_pairs.as<std::uint16_t>()[(row / 2 * dim_pad + i) * 2 + row % 2], bits_at(t, row, i));
+      for (std::int64_t i = 0; i < t.dim; ++i) {
+        const std::int64_t at = unit == 2 ? (row / 2 * dim_pad + i) * 2 + row % 2 : i * kTile + row;
+        CHECK_EQ(in_columns.as<std::uint16_t>()[at], bits_at(t, row, i));
+      }
     }
   });
 }
@@ -55,11 +70,10 @@ void check_forms(const TileMath<BFloat16>& math, const Move<T>& move, const char
 
 TEST(packs_hold_every_element_in_pairs_and_zeros_around) {
   bool tested = false;
-  for (const Isa isa : supported_isas()) {
-    const auto math = tile_math<BFloat16>(isa);
+  for (const auto& [name, math] : levels::tables<BFloat16>()) {
     if (math.pairs_are_rows) continue;
-    check_forms<BFloat16>(math, math.element, "bfloat16");
-    check_forms<float>(math, math.acc, "float32");
+    check_forms<BFloat16>(math, math.element, (name + " bfloat16").c_str());
+    check_forms<float>(math, math.acc, (name + " float32").c_str());
     tested = true;
   }
   if (!tested) std::printf("skipped: no instruction set of this machine, or of this build, multiplies pairs of bfloat16\n");
@@ -67,10 +81,9 @@ TEST(packs_hold_every_element_in_pairs_and_zeros_around) {
 
 // Of a float32 gradient the tile holds bfloat16 numbers, and delta must be of these: dp - delta cancels.
 TEST(delta_is_of_what_is_packed) {
-  for (const Isa isa : supported_isas()) {
-    const auto math = tile_math<BFloat16>(isa);
+  for (const auto& [name, math] : levels::tables<BFloat16>()) {
     if (math.pairs_are_rows) continue;
-    for_random_tensors<float>(math.acc, "float32", [](const Move<float>& move, const Tensor<float>& dout, std::int64_t) {
+    for_random_tensors<float>(math.acc, name.c_str(), [](const Move<float>& move, const Tensor<float>& dout) {
       std::mt19937 random(7);
       const Tensor<float> out(dout.rows, dout.dim, random);
       float delta[kTile];

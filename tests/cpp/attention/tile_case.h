@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "attention/levels.h"
 #include "hetsp/attention/cpu/isa.h"
 #include "hetsp/attention/number.h"
 
@@ -158,25 +159,26 @@ double weight_error(const TileMath<Element>& math) {
   return math.pairs_are_rows ? 0.0 : 0x1p-8 + 1e-4;
 }
 
-// body(math, case): every instruction set and element type, random cases.
+// body(math, case): every level and element type, random cases.
 template <class Body>
 void for_random_tiles(unsigned seeds, std::string& context, const Body& body) {
-  const auto run = [&]<class Element>(Isa isa, Element, unsigned seed, const char* type) {
+  const auto run = [&]<class Element>(const levels::Table<Element>& table, unsigned seed, const char* type) {
     std::mt19937 random(seed);
     const std::int64_t dims[] = {1, 2, 7, 15, 16, 17, 31, 32, 33, 40, 64, 72, 96, 128};
     const auto size = [&] { return random() % 4 == 0 ? kTile : 1 + static_cast<std::int64_t>(random() % kTile); };
     const std::int64_t rows = size(), keys = size(), dim = dims[random() % 14], dim_v = dims[random() % 14];
     TileCase<Element> tile(random, rows, keys, dim, dim_v);
     if (random() % 3 == 0) tile.poison(random);
-    context = std::string(name(isa)) + " " + type + " seed " + std::to_string(seed) + " " + tile.label();
-    body(tile_math<Element>(isa), tile, random);
+    context = table.name + " " + type + " seed " + std::to_string(seed) + " " + tile.label();
+    body(table.math, tile, random);
   };
-  for (const Isa isa : supported_isas())
-    for (unsigned seed = 0; seed < seeds; ++seed) {
-      run(isa, float{}, seed, "float32");
-      run(isa, BFloat16{}, seed, "bfloat16");
-      if (seed % 4 == 0) run(isa, double{}, seed, "float64"), run(isa, Float16{}, seed, "float16");
-    }
+  for (unsigned seed = 0; seed < seeds; ++seed) {
+    for (const auto& table : levels::tables<float>()) run(table, seed, "float32");
+    for (const auto& table : levels::tables<BFloat16>()) run(table, seed, "bfloat16");
+    if (seed % 4 != 0) continue;
+    for (const auto& table : levels::tables<double>()) run(table, seed, "float64");
+    for (const auto& table : levels::tables<Float16>()) run(table, seed, "float16");
+  }
 }
 
 }  // namespace tile_case

@@ -6,7 +6,7 @@ import hetsp_ext as hetsp
 from tests.support.devices import cuda_runs, why_no_cuda
 
 
-@pytest.mark.parametrize("wanted", ["portable", "avx2", "avx512", "avx512_bf16"])
+@pytest.mark.parametrize("wanted", ["portable", "avx2", "avx512", "avx512_bf16", "amx"])
 def test_the_room_runs_with(wanted: str, level: str) -> None:
     if wanted not in hetsp.cpu_capabilities():
         pytest.skip(f"this machine lacks {wanted}: no test has run with it")

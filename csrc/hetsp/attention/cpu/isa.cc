@@ -18,6 +18,9 @@ HETSP_DECLARE(avx512)
 namespace avx512_bf16 {
 TileMath<BFloat16> pair_math();
 }
+namespace amx {
+TileMath<BFloat16> pair_math();
+}
 
 template <class Element>
 TileMath<Element> tile_math(Isa isa) {
@@ -26,6 +29,10 @@ TileMath<Element> tile_math(Isa isa) {
       return portable::wide_math<Element>();
     case Isa::avx2:
       return avx2::wide_math<Element>();
+    case Isa::amx:
+      permit(isa);
+      if constexpr (std::is_same_v<Element, BFloat16>) return amx::pair_math();
+      return avx512::wide_math<Element>();
     case Isa::avx512_bf16:
       if constexpr (std::is_same_v<Element, BFloat16>) return avx512_bf16::pair_math();
       return avx512::wide_math<Element>();

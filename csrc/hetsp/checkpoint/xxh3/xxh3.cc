@@ -13,6 +13,7 @@ const Xxh3* xxh3(Isa isa) {
       return &avx2::functions;
     case Isa::avx512:
     case Isa::avx512_bf16:
+    case Isa::amx:
       return &avx512::functions;
   }
   throw BrokenInvariant("unknown instruction set");
