@@ -55,6 +55,11 @@ TESTED_ELSEWHERE = {
 DECLARED_ELSEWHERE = {
     "csrc/hetsp/attention/cpu/no_tile_amx/table.cc": "csrc/hetsp/attention/cpu/tile_bf16/table.h",
     "csrc/hetsp/attention/cpu/no_tile_bf16/table.cc": "csrc/hetsp/attention/cpu/tile_bf16/table.h",
+    "csrc/hetsp/attention/cuda/hopper/backward_bf16_128.cu": "csrc/hetsp/attention/cuda/hopper/backward_launch.cuh",
+    "csrc/hetsp/attention/cuda/hopper/backward_bf16_64.cu": "csrc/hetsp/attention/cuda/hopper/backward_launch.cuh",
+    "csrc/hetsp/attention/cuda/hopper/backward_f16_128.cu": "csrc/hetsp/attention/cuda/hopper/backward_launch.cuh",
+    "csrc/hetsp/attention/cuda/hopper/backward_f16_64.cu": "csrc/hetsp/attention/cuda/hopper/backward_launch.cuh",
+    "csrc/hetsp/attention/cuda/hopper/launch_backward.cu": "csrc/hetsp/attention/cuda/hopper/backward.h",
     "csrc/hetsp/planner/auto.cc": "csrc/hetsp/planner/strategies.h",
 }
 DRAWERS = ("util", "utils", "common", "helper", "helpers", "misc")
