@@ -2,6 +2,11 @@
 // hopper_primitives_test.cc.
 #include "support/hopper_on_cpu.h"
 // The emulator's names must be known before the primitives.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
 #include "hetsp/attention/cuda/hopper/shared_tile.cuh"
 #include "support/check.h"
 
@@ -88,7 +93,22 @@ TensorMap map_of(std::vector<float>& data) {
 TEST(a_right_kernel_is_right) { CHECK_EQ(square_of_ones({}), 16.0f); }
 TEST(a_forgotten_fence_reads_what_was_there_before) { CHECK(std::isnan(square_of_ones({.no_fence = true}))); }
 TEST(registers_are_nan_until_the_wait) { CHECK(std::isnan(square_of_ones({.no_wait = true}))); }
+#if defined(__SANITIZE_THREAD__)
+TEST(an_operand_that_is_overwritten_too_early_is_reported_as_a_race) {
+  const pid_t child = fork();
+  if (child == 0) {
+    close(STDERR_FILENO);
+    square_of_ones({.early_store = true});
+    std::exit(0);
+  }
+  int status = 0;
+  CHECK_EQ(waitpid(child, &status, 0), child);
+  CHECK(WIFEXITED(status));
+  CHECK_EQ(WEXITSTATUS(status), 66);  // ThreadSanitizer's exit code after a report
+}
+#else
 TEST(an_operand_that_is_overwritten_too_early_is_read_late) { CHECK_EQ(square_of_ones({.early_store = true}), 64.0f); }
+#endif
 TEST(threads_of_a_warpgroup_issue_the_same_product) {
   CHECK_THROWS(BrokenKernel, "issue different products", square_of_ones({.other_descriptor = true}));
 }

@@ -49,6 +49,8 @@ void AnnotateIgnoreReadsBegin(const char* file, int line);
 void AnnotateIgnoreReadsEnd(const char* file, int line);
 void AnnotateIgnoreWritesBegin(const char* file, int line);
 void AnnotateIgnoreWritesEnd(const char* file, int line);
+void __tsan_read_range(void* address, unsigned long size);  // NOLINT(bugprone-reserved-identifier)
+void __tsan_write_range(void* address, unsigned long size);  // NOLINT(bugprone-reserved-identifier)
 }
 #else
 #define CUDA_ON_CPU_UNSEEN
@@ -213,6 +215,22 @@ struct Unseen {
 #endif
   }
 };
+
+// Tells ThreadSanitizer of accesses that asynchronous work makes on the thread's behalf; in the scope of an Unseen.
+inline void seen_to_read([[maybe_unused]] const void* address, [[maybe_unused]] std::size_t bytes) {
+#if defined(__SANITIZE_THREAD__)
+  Unseen::end();
+  __tsan_read_range(const_cast<void*>(address), bytes);
+  Unseen::begin();
+#endif
+}
+inline void seen_to_write([[maybe_unused]] void* address, [[maybe_unused]] std::size_t bytes) {
+#if defined(__SANITIZE_THREAD__)
+  Unseen::end();
+  __tsan_write_range(address, bytes);
+  Unseen::begin();
+#endif
+}
 
 inline void release([[maybe_unused]] const void* address) {
 #if defined(__SANITIZE_THREAD__)

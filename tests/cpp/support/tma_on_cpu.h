@@ -90,6 +90,7 @@ struct Reduce : Asynchronous {
   std::uint32_t from;
   int corner[map_dims];
   bool is_read = false, is_complete = false;
+  bool is_over = false;  // as far as its thread knows
   std::vector<std::pair<float*, float>> addends;
 
   Reduce(const MapParts& parts, HopperBlock& own, std::uint32_t address, int c0, int c1, int c2)
@@ -135,8 +136,11 @@ inline void wait_groups(std::size_t left, bool complete) {
   BulkGroups& groups = own_bulk_groups();
   HopperBlock& block = hopper_block();
   for (std::size_t g = 0; g + left < groups.committed.size(); ++g)
-    for (const auto& copy : groups.committed[g])
+    for (const auto& copy : groups.committed[g]) {
+      if (!copy->is_over) seen_to_read(block.block.shared + copy->from, static_cast<std::size_t>(copy->map.bytes()));
+      copy->is_over = true;
       while (!copy->is_complete && (complete || !copy->is_read)) copy->step();
+    }
   std::erase_if(block.copies, [](const auto& copy) {
     const auto* const reduce = dynamic_cast<const Reduce*>(copy.get());
     return reduce != nullptr && reduce->is_complete;
@@ -188,6 +192,8 @@ inline void load_box(void* shared, const TensorMap& map, Barrier& full, int c0, 
   if (address % 128 != 0) cuda_on_cpu::fail("a box at no multiple of 128 bytes", where);
   if (address + static_cast<std::size_t>(parts.bytes()) > block.seen.size())
     cuda_on_cpu::fail("a box that crosses the end of shared memory", where);
+  detail::seen_to_write(shared, static_cast<std::size_t>(parts.bytes()));
+  detail::release(&full);  // whoever waits for the box sees it
   const auto copy = std::make_shared<detail::Load>(parts, block, address, full, c0, c1, c2);
   if (detail::scheduler().options.seed == 1 || detail::at_random()) {
     copy->step();
@@ -209,6 +215,7 @@ inline void reduce_add_box(const TensorMap& map, const void* shared, int c0, int
   if (address + static_cast<std::size_t>(parts.bytes()) > block.seen.size())
     cuda_on_cpu::fail("a box that crosses the end of shared memory", where);
   block.publish();
+  detail::seen_to_read(shared, static_cast<std::size_t>(parts.bytes()));
   const auto copy = std::make_shared<detail::Reduce>(parts, block, address, c0, c1, c2);
   detail::own_bulk_groups().open.push_back(copy);
   if (detail::at_random()) copy->step();

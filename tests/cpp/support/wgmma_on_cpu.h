@@ -24,6 +24,13 @@ struct Product {
   }
 };
 
+// What a product reads of shared memory.
+struct Operands {
+  std::uint64_t a, b;
+  int n;
+  bool registers, transpose_a, transpose_b;
+};
+
 inline int accumulator_row(int thread, int r) { return thread / 32 * 16 + thread % 32 / 4 + (r / 2 % 2) * 8; }
 inline int accumulator_column(int thread, int r) { return r / 4 * 8 + thread % 4 * 2 + r % 2; }
 
@@ -33,6 +40,9 @@ struct Mma : Asynchronous {
   std::size_t done = 0;
   std::vector<std::size_t> group_ends;
   std::size_t issued[128] = {}, committed[128] = {};
+  std::deque<Operands> unwaited;  // of the products from number `waited` on
+  std::size_t waited = 0;
+  char issues = 0, waits = 0;  // addresses for ThreadSanitizer
 
   explicit Mma(HopperBlock& own) : block(own) {}
 
@@ -61,6 +71,28 @@ struct Mma : Asynchronous {
         out[k * count + i] = element(mn_major ? start + i / 64 * leading + k / 8 * stride + k % 8 * 128 + i % 64 * 2
                                               : start + i / 8 * stride + i % 8 * 128 + k * 2,
                                      product.bf16, product.where);
+  }
+
+  // ThreadSanitizer is told of the operands twice: by each warp that issues, since what they read must have been written
+  // before; and by the first thread that has waited, since nobody may write there earlier.
+  void seen_to_read_operand(std::uint64_t descriptor, bool mn_major, int count) const {
+    const auto field = [&](int first) { return static_cast<std::uint32_t>(descriptor >> first & 0x3fffu) << 4; };
+    const int rows = mn_major ? 16 : count, chunks = mn_major ? count / 8 : 2;
+    for (int r = 0; r < rows; ++r)
+      for (int c = 0; c < chunks; ++c) {
+        std::uint32_t address =
+            field(0) + static_cast<std::uint32_t>(r) / 8 * field(32) + static_cast<std::uint32_t>(r) % 8 * 128;
+        address += mn_major ? static_cast<std::uint32_t>(c) / 8 * field(16) + static_cast<std::uint32_t>(c) % 8 * 16
+                            : static_cast<std::uint32_t>(c) * 16;
+        address ^= (address >> 7 & 7u) << 4;
+        if (address + 16 <= block.seen.size()) seen_to_read(block.block.shared + address, 16);
+      }
+  }
+  void seen_to_read_operands([[maybe_unused]] const Operands& operands) const {
+#if defined(__SANITIZE_THREAD__)
+    if (!operands.registers) seen_to_read_operand(operands.a, operands.transpose_a, 64);
+    seen_to_read_operand(operands.b, operands.transpose_b, operands.n);
+#endif
   }
 
   CUDA_ON_CPU_UNSEEN void multiply(const Product& product, float* d) const {
@@ -129,7 +161,12 @@ struct Mma : Asynchronous {
     block.publish();
     const int thread = static_cast<int>(threadIdx.x % 128);
     const std::size_t number = issued[thread]++;
-    if (number == done + products.size()) products.push_back(std::make_unique<Product>(wish));
+    const Operands operands{wish.a, wish.b, wish.n, wish.registers, wish.transpose_a, wish.transpose_b};
+    if (thread % 32 == 0) seen_to_read_operands(operands), release(&issues);
+    if (number == done + products.size()) {
+      products.push_back(std::make_unique<Product>(wish));
+      unwaited.push_back(operands);
+    }
     Product& product = *products[number - done];
     if (!product.same_as(wish))
       fail(concat("the threads of a warpgroup issue different products, another at ", text_of(product.where)), wish.where);
@@ -164,6 +201,13 @@ struct Mma : Asynchronous {
       wait_until([&] { return all_issued(end); },
                  [&](std::string& text) { text += concat("mma_wait at ", text_of(where), ", others have not issued"); });
     if (done < end) run(end);
+    acquire(&issues);
+    if (waited >= end) return acquire(&waits);
+    for (; waited < end; ++waited) {
+      seen_to_read_operands(unwaited.front());
+      unwaited.pop_front();
+    }
+    release(&waits);
   }
 };
 
