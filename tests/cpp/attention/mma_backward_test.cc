@@ -51,9 +51,9 @@ Run run_as(const Case& c, const Output& output, const Tiles& tiles) {
   Run run{empty_gradients(c), 0};
   const Array delta(c.acc(), c.shape.heads * c.shape.total_q);
   const BackwardParams params = backward_params(c, output, run.gradients, delta);
-  using Partial = float[cuda::groups][cuda::lanes];
+  using Partial = double[cuda::groups][cuda::lanes];
   cuda_on_cpu::launch<Partial>(1, cuda::block_threads,
-                               [&](Partial& sums) { cuda::backward_delta(delta_params(params), sums); });
+                               [&](Partial& sums) { cuda::backward_delta<float>(delta_params(params), sums); });
   std::vector<std::int32_t> words = fresh_scratch();
   int pass = 0;
   using Repair = mma::RepairBackwardShared<Dim>;

@@ -10,8 +10,8 @@ namespace {
 
 template <class Acc>
 __global__ void __launch_bounds__(block_threads) delta_kernel(const __grid_constant__ DeltaParams params) {
-  __shared__ Acc partial[groups][lanes];
-  backward_delta(params, partial);
+  __shared__ double partial[groups][lanes];
+  backward_delta<Acc>(params, partial);
 }
 
 template <class Acc>

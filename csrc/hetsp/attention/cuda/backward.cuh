@@ -44,6 +44,23 @@ __device__ inline void gradient(const Score& parameters, Acc product, Acc dp, Ac
   ds = seen ? p * (dp - delta) * (1 - ratio * ratio) : Acc(0);
 }
 
+// In rows that see so few keys dout . v - D cancels, and the rounding of the two sums would be all that is left; with one key
+// the difference is exactly -dlse. So there dout . v is summed in float64 and rounded once, as D is.
+constexpr std::int64_t few_keys = 8;
+
+__device__ inline bool sees_few(const Segment& segment, std::int64_t row) {
+  const RowRange keys = visible_keys(segment, row);
+  return keys.end - keys.begin <= few_keys;
+}
+
+template <class Acc, int Pitch>
+__device__ inline Acc exact_dot(const Acc (&a)[Pitch], const Acc (&b)[Pitch], std::int64_t dim) {
+  double sum = 0;
+#pragma unroll 1
+  for (int i = 0; i < static_cast<int>(dim); ++i) sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);
+  return static_cast<Acc>(sum);
+}
+
 // Writes a tile of gradients, times `factor`, by way of `tile`, which nobody needs any more.
 template <class Acc, int R, int W, int Rows, int Pitch>
 __device__ void write(const Acc (&sum)[R][W], Acc factor, Acc (&tile)[Rows][Pitch], const View& view, DType dtype,
@@ -84,8 +101,9 @@ __device__ inline float dot_in_eights(const void* a, std::int64_t offset_a, cons
   return sum;
 }
 
+// Summed in float64, so that D is rounded once: see few_keys.
 template <class Acc>
-__device__ Acc dot_of_rows(const DeltaParams& params, std::int64_t row, std::int64_t head) {
+__device__ double dot_of_rows(const DeltaParams& params, std::int64_t row, std::int64_t head) {
   const std::int64_t at = row * params.dout.token_stride + head * params.dout.head_stride;
   const std::int64_t out_at = row * params.out.token_stride + head * params.out.head_stride;
   const bool is_bfloat16 = params.dtype == DType::bfloat16, is_16_bit = is_bfloat16 || params.dtype == DType::float16;
@@ -94,29 +112,30 @@ __device__ Acc dot_of_rows(const DeltaParams& params, std::int64_t row, std::int
     return is_bfloat16 ? dot_in_eights<BFloat16>(params.dout.data, at, params.out.data, out_at, dim)
                        : dot_in_eights<Float16>(params.dout.data, at, params.out.data, out_at, dim);
   }
-  Acc sum = 0;
+  double sum = 0;
   for (std::int64_t column = lane(); column < params.head_dim_v; column += lanes)
-    sum += load<Acc>(params.dout.data, params.dtype, at + column) * load<Acc>(params.out.data, params.dtype, out_at + column);
+    sum += static_cast<double>(load<Acc>(params.dout.data, params.dtype, at + column)) *
+           static_cast<double>(load<Acc>(params.out.data, params.dtype, out_at + column));
   return sum;
 }
 
 // D of 16 pairs (row, head) a turn, 8 threads each.
 template <class Acc>
-__device__ void backward_delta(const DeltaParams& params, Acc (&partial)[groups][lanes]) {
+__device__ void backward_delta(const DeltaParams& params, double (&partial)[groups][lanes]) {
   const std::int64_t pairs = params.total_q * params.heads;
   for (std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * groups; first < pairs;
        first += static_cast<std::int64_t>(gridDim.x) * groups) {
     const std::int64_t pair = first + group(), row = pair / params.heads, head = pair % params.heads;
     const std::int64_t statistic = head * params.total_q + row;
-    const Acc sum = pair < pairs ? dot_of_rows<Acc>(params, row, head) : Acc(0);
+    const double sum = pair < pairs ? dot_of_rows<Acc>(params, row, head) : 0.0;
     __syncthreads();
     partial[group()][lane()] = sum;
     __syncthreads();
     if (lane() != 0 || pair >= pairs) continue;
-    Acc total = params.dlse != nullptr ? -static_cast<const Acc*>(params.dlse)[statistic] : Acc(0);
+    double total = params.dlse != nullptr ? -static_cast<double>(static_cast<const Acc*>(params.dlse)[statistic]) : 0.0;
     for (int x = 0; x < lanes; ++x) total += partial[group()][x];
     const bool seen = static_cast<const Acc*>(params.lse)[statistic] != -Acc(INFINITY);
-    static_cast<Acc*>(params.delta)[statistic] = seen ? total : Acc(0);
+    static_cast<Acc*>(params.delta)[statistic] = seen ? static_cast<Acc>(total) : Acc(0);
   }
 }
 
@@ -178,10 +197,12 @@ struct DqBlock {
     const Shape& shape = params.shape;
     const std::int64_t head_kv = head / (shape.heads / shape.heads_kv);
     Run run[R];
+    bool few[R];
 #pragma unroll
     for (int i = 0; i < R; ++i) {
       const bool member = inside(i) && segment.q_begin <= row(i) && row(i) < segment.q_end;
       run[i] = member ? run_in_tile(visible_keys(segment, row(i)), key, count) : Run{0, 0};
+      few[i] = member && sees_few(segment, row(i));
     }
     __syncthreads();  // the last step still reads K
     stage(shared.other_qk, params.k, shape.dtype, head_kv, key, count, shape.head_dim);
@@ -195,9 +216,12 @@ struct DqBlock {
       for (int i = 0; i < R; ++i)
 #pragma unroll
         for (int j = 0; j < C; ++j) {
+          const int own = group() * R + i, column = lane() + lanes * j;
+          if (few[i] && run[i].holds(column))
+            dp[i][j] = exact_dot(shared.own_vo[own], shared.other_vo[column], shape.head_dim_v);
           Acc p, ds;
           gradient(params.score, product[i][j], dp[i][j], lse[i], delta[i], p, ds);
-          shared.ds[group() * R + i][lane() + lanes * j] = ds;  // hidden ones are written too, and never read
+          shared.ds[own][column] = ds;  // hidden ones are written too, and never read
         }
     }
     __syncthreads();
@@ -277,11 +301,13 @@ struct DkdvBlock {
       for (int i = 0; i < R; ++i)
 #pragma unroll
         for (int j = 0; j < C; ++j) {
-          const int column = lane() + lanes * j;
+          const int own = group() * R + i, column = lane() + lanes * j;
+          if (run[i].holds(column) && sees_few(segment, row + column))
+            dp[i][j] = exact_dot(shared.own_vo[own], shared.other_vo[column], shape.head_dim_v);
           Acc p, ds;
           gradient(params.score, product[i][j], dp[i][j], shared.lse[column], shared.delta[column], p, ds);
-          shared.p[group() * R + i][column] = p;  // hidden ones are written too, and never read
-          shared.ds[group() * R + i][column] = ds;
+          shared.p[own][column] = p;  // hidden ones are written too, and never read
+          shared.ds[own][column] = ds;
         }
     }
     __syncthreads();
