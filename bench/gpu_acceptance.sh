@@ -26,7 +26,7 @@ out="${out:-$PWD/build-acceptance}"
 mkdir -p "$out"
 rm -f "$out"/*.json "$out"/*.log "$out"/*.xml
 began=$SECONDS failed=0
-export OMP_NUM_THREADS=2 PYTHONUNBUFFERED=1 TORCH_CPP_LOG_LEVEL=ERROR PATH="$PATH:/usr/local/cuda/bin"
+export OMP_NUM_THREADS=2 TORCHINDUCTOR_COMPILE_THREADS=1 PYTHONUNBUFFERED=1 TORCH_CPP_LOG_LEVEL=ERROR PATH="$PATH:/usr/local/cuda/bin"
 workers="$(($(nproc) > 6 ? $(nproc) - 4 : 2))"
 
 left() { echo $((budget - (SECONDS - began))); }
@@ -92,7 +92,10 @@ if [ -z "$site" ]; then
   if [ -n "$wheels" ]; then stage install 40 install; else stage build 200 build; fi
 fi
 export PYTHONPATH="$site" out device workers budget began
-chosen="cuda" && [ "$device" = cuda ] || chosen="test_cuda or test_levels"
+# Every family of kernels where there is time, else the one that calls have by themselves.
+chosen="cuda"
+[ "$budget" -ge 400 ] || chosen="cuda and not cuda_mma and not cuda_scalar"
+[ "$device" = cuda ] || chosen="test_cuda or test_levels"
 export chosen
 export -f doctor contract sanitized memcheck racecheck small_set table left
 stage doctor 40 doctor

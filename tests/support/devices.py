@@ -11,6 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from hetsp_ext.kernels import kernels_of, set_cuda_kernels
+
+FAMILIES = ["scalar", "mma", "hopper"]
+
 
 def why_no_cuda() -> str:
     compiled, torch_has_cuda, devices = torch.ops.hetsp.cuda_info()
@@ -19,6 +23,21 @@ def why_no_cuda() -> str:
 
 def cuda_runs() -> bool:
     return all(torch.ops.hetsp.cuda_info()) and torch.cuda.is_available()
+
+
+def cuda_places() -> list[str]:
+    """What the GPU here can do, for tests that run on all of it: "cuda", where each call has the best kernels that serve it,
+    and a name for every simpler family of kernels, with no call beyond it."""
+    if not cuda_runs():
+        return []
+    best = kernels_of(*torch.cuda.get_device_capability())
+    return ["cuda", *(f"cuda_{name}" for name in reversed(FAMILIES[: FAMILIES.index(best)]))]
+
+
+def prefer_kernels(place: str) -> None:
+    """Bounds the kernels as a name of cuda_places says; any other name leaves them free."""
+    _, _, family = place.partition("cuda_")
+    set_cuda_kernels(family or None)
 
 
 needs_cuda = pytest.mark.skipif(not cuda_runs(), reason=why_no_cuda())

@@ -1,7 +1,9 @@
-"""The whole room runs once per instruction set that this machine has, and once on its GPU; test_levels.py says what it lacks.
+"""The whole room runs once per instruction set that this machine has, and on its GPU once for each family of kernels that it
+runs; test_levels.py says what is lacking.
 
 HETSP_CPU_CAPABILITY=avx2 pytest tests/python/attention     # that one, and the GPU
-pytest -k "cuda-" tests/python/attention                    # the GPU alone; -k "not cuda-": without it
+pytest -k "cuda" tests/python/attention                     # the GPU alone
+pytest -k "cuda and not cuda_" tests/python/attention       # ... with the kernels that calls have by themselves
 """
 
 import os
@@ -11,16 +13,19 @@ import pytest
 
 import hetsp_ext as hetsp
 from hetsp_ext.capability import VARIABLE
-from tests.support.devices import cuda_runs, default_device
+from tests.support.devices import cuda_places, default_device, prefer_kernels
 
 LEVELS = [hetsp.cpu_capability()] if os.environ.get(VARIABLE) else hetsp.cpu_capabilities()
-PLACES = [*LEVELS, *(["cuda"] if cuda_runs() else [])]
 
 
-@pytest.fixture(scope="session", params=PLACES, autouse=True)  # of the session: pytest runs place after place
+@pytest.fixture(
+    scope="session", params=[*LEVELS, *cuda_places()], autouse=True
+)  # of the session: pytest runs place after place
 def level(request: pytest.FixtureRequest) -> Iterator[str]:
-    if request.param == "cuda":
-        yield "cuda"
+    if request.param.startswith("cuda"):
+        prefer_kernels(request.param)
+        yield request.param
+        prefer_kernels("any")
         return
     before = hetsp.cpu_capability()
     hetsp.set_cpu_capability(request.param)
@@ -31,6 +36,6 @@ def level(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def device(level: str) -> Iterator[str]:
     """Where tensors are made."""
-    name = "cuda" if level == "cuda" else "cpu"
+    name = "cuda" if level.startswith("cuda") else "cpu"
     with default_device(name):
         yield name
