@@ -1,136 +1,21 @@
-// What Hopper's primitives cost on the GPU at hand: the numbers that the design of an attention kernel starts from. One line a
-// measurement, the best of five launches timed by events. `program` runs all, `program WORD...` those whose name holds a word.
-// Long because each measurement is a kernel of its own.
+// What Hopper's primitives cost beside products (hopper_products_bench.cu): words, launches, copies, atomics, tokens. `program`
+// runs all measurements, `program WORD...` those whose name holds a word.
 //
 //   nvcc -std=c++17 -O3 -DNDEBUG --expt-relaxed-constexpr -Icsrc -Itests/gpu -gencode arch=compute_90a,code=sm_90a
 //     -cudart static bench/attention/hopper_primitives_bench.cu -o hopper_primitives_bench
-#include <cmath>
 #include <cstdint>
 #include <cstdio>
-#include <cstring>
 #include <functional>
-#include <string>
+#include <type_traits>
 #include <vector>
 
 #include "hetsp/attention/cuda/hopper/shared_tile.cuh"
-#include "hetsp/attention/cuda/hopper/wgmma.cuh"
-#include "launch.cuh"
+#include "hetsp/attention/cuda/hopper/tma.cuh"
+#include "hopper_timing.cuh"
 
-using namespace hetsp::attention::cuda::hopper;
-using hetsp::attention::BFloat16;
+using namespace hopper_bench;  // NOLINT(google-build-using-namespace)
 
 namespace {
-
-int multiprocessors = 0;
-
-// Milliseconds of the fastest of five launches, after one that warms up.
-template <class Case>
-double best_ms(int blocks, const Case& body) {
-  cudaEvent_t begin, end;
-  backend::check(cudaEventCreate(&begin), "event");
-  backend::check(cudaEventCreate(&end), "event");
-  backend::run(blocks, body);
-  float best = 1e30f;
-  for (int i = 0; i < 5; ++i) {
-    using Shared = typename Case::Shared;
-    constexpr int bytes = std::is_empty_v<Shared> ? 0 : static_cast<int>(sizeof(Shared));
-    backend::check(cudaEventRecord(begin), "event");
-    backend::kernel<Case><<<blocks, Case::threads, bytes>>>(body);
-    backend::check(cudaEventRecord(end), "event");
-    backend::check(cudaEventSynchronize(end), "run");
-    float ms = 0;
-    backend::check(cudaEventElapsedTime(&ms, begin, end), "event");
-    best = ms < best ? ms : best;
-  }
-  cudaEventDestroy(begin);
-  cudaEventDestroy(end);
-  return best;
-}
-
-__device__ float noise(std::uint32_t state) {  // about normal: what a tensor core's power depends on
-  float sum = 0;
-  for (int i = 0; i < 4; ++i) {
-    state = state * 1664525u + 1013904223u;
-    sum += static_cast<float>(state >> 8) * 0x1p-24f - 0.5f;
-  }
-  return sum * 1.7f;
-}
-
-// `turns` times 8 products m64 x N x 16 per warpgroup; Batch turns between two waits for all of them.
-template <int N, int Warpgroups, bool RegistersA, bool MnB, int Batch>
-struct Products {
-  static constexpr int threads = 128 * Warpgroups, K = 128;
-  using TileA = SharedTile<64 * Warpgroups, K>;
-  using TileB = std::conditional_t<MnB, SharedTile<K, N>, SharedTile<N, K>>;
-  struct Shared {
-    alignas(1024) unsigned char a[TileA::bytes];
-    alignas(1024) unsigned char b[TileB::bytes];
-  };
-  int turns;
-  float* out;
-  long long* clocks;
-
-  __device__ void operator()(Shared& shared) const {
-    auto* words = reinterpret_cast<std::uint32_t*>(shared.a);
-    for (int i = static_cast<int>(threadIdx.x); i < static_cast<int>(sizeof(Shared)) / 4; i += threads)
-      words[i] = pack<BFloat16>(noise(i * 2 + blockIdx.x * 77777), noise(i * 2 + 1000003));
-    fence_async_proxy();
-    __syncthreads();
-    const int first = warpgroup_index() * 64;
-    float sum[N / 2];
-#pragma unroll
-    for (int r = 0; r < N / 2; ++r) sum[r] = 0;
-    std::uint32_t a[K / 16][4];
-#pragma unroll
-    for (int i = 0; i < K / 4; ++i) a[i / 4][i % 4] = words[threadIdx.x + i * threads];
-    const long long begin = clock64();
-#pragma unroll 1
-    for (int turn = 0; turn < turns; turn += Batch) {
-      hold(sum);
-      mma_fence();
-#pragma unroll
-      for (int batch = 0; batch < Batch; ++batch)
-#pragma unroll
-        for (int k = 0; k < K; k += 16) {
-          std::uint64_t b = 0;
-          if constexpr (MnB) {
-            b = TileB::mn_major(shared.b, k, 0);
-          } else {
-            b = TileB::k_major(shared.b, 0, k);
-          }
-          if constexpr (RegistersA) {
-            mma_rs<BFloat16, N, MnB>(sum, a[k / 16], b, true);
-          } else {
-            mma_ss<BFloat16, N, false, MnB>(sum, TileA::k_major(shared.a, first, k), b, true);
-          }
-        }
-      mma_commit();
-      mma_wait<0>();
-      hold(sum);
-    }
-    const long long end = clock64();
-    float total = 0;
-#pragma unroll
-    for (int r = 0; r < N / 2; ++r) total += sum[r];
-    out[blockIdx.x * threads + threadIdx.x] = total;
-    if (blockIdx.x == 0 && threadIdx.x == 0) *clocks = end - begin;
-  }
-};
-
-template <int N, int Warpgroups, bool RegistersA, bool MnB, int Batch>
-void products() {
-  constexpr int turns = 4096;
-  backend::Buffer<float> out(std::vector<float>(static_cast<std::size_t>(multiprocessors) * 128 * Warpgroups));
-  backend::Buffer<long long> clocks(std::vector<long long>(1));
-  const double ms =
-      best_ms(multiprocessors, Products<N, Warpgroups, RegistersA, MnB, Batch>{turns, out.device(), clocks.device()});
-  const double products = 8.0 * turns * Warpgroups, flops = products * 2 * 64 * N * 16 * multiprocessors;
-  const double cycles = static_cast<double>(clocks.fetch()[0]);
-  std::printf(
-      "m64n%dk16 A in %s, B %s, %d warpgroups, a wait every %d: %.0f TFLOP/s, %.1f cycles each (ideal %.0f), %.0f MHz\n", N,
-      RegistersA ? "registers" : "shared", MnB ? "MN-major" : "K-major", Warpgroups, 8 * Batch, flops / ms * 1e-9,
-      cycles / products, N / 2.0, cycles / ms * 1e-3);
-}
 
 enum class Word { exp2, tanh, pack, fma, log2 };
 template <Word W, int Threads>
@@ -391,69 +276,29 @@ void token() {
               static_cast<double>(clocks.fetch()[0]) / (2.0 * turns));
 }
 
-struct Measurement {
-  const char* name;
-  std::function<void()> run;
-};
-
-const std::vector<Measurement> measurements = {
-    {"mma_128_1", products<128, 1, false, false, 8>},
-    {"mma_128_2", products<128, 2, false, false, 8>},
-    {"mma_128_3", products<128, 3, false, false, 8>},
-    {"mma_128_1_wait", products<128, 1, false, false, 1>},
-    {"mma_128_2_wait", products<128, 2, false, false, 1>},
-    {"mma_128_2_mn", products<128, 2, false, true, 8>},
-    {"mma_128_2_rs_mn", products<128, 2, true, true, 8>},
-    {"mma_128_1_rs_mn", products<128, 1, true, true, 8>},
-    {"mma_128_2_rs_mn_wait", products<128, 2, true, true, 1>},
-    {"mma_64_2", products<64, 2, false, false, 8>},
-    {"mma_64_2_rs_mn", products<64, 2, true, true, 8>},
-    {"mma_64_3", products<64, 3, false, false, 8>},
-    {"mma_96_2", products<96, 2, false, false, 8>},
-    {"mma_176_2", products<176, 2, false, false, 8>},
-    {"mma_192_2", products<192, 2, false, false, 8>},
-    {"mma_256_1", products<256, 1, false, false, 8>},
-    {"mma_256_2", products<256, 2, false, false, 8>},
-    {"mma_256_2_rs_mn", products<256, 2, true, true, 8>},
-    {"word_exp2", [] { words<Word::exp2, 256>("exp2"), words<Word::exp2, 128>("exp2"); }},
-    {"word_tanh", [] { words<Word::tanh, 256>("tanh"); }},
-    {"word_log2", [] { words<Word::log2, 256>("log2"); }},
-    {"word_pack", [] { words<Word::pack, 256>("pack of two"); }},
-    {"word_fma", [] { words<Word::fma, 256>("fma"); }},
-    {"launch_persistent", launches},
-    {"launch_empty",
-     [] { empty<384, 200 * 1024>(multiprocessors), empty<384, 200 * 1024>(32768), empty<128, 16 * 1024>(32768); }},
-    {"add_near", [] { adds(512, 4); }},
-    {"add_same", [] { adds(512, 0); }},
-    {"add_far", [] { adds(32768, 240); }},
-    {"atomic_scalar", [] { atomics<false>(16); }},
-    {"atomic_vector", [] { atomics<true>(16); }},
-    {"counter", [] { counter(1), counter(multiprocessors); }},
-    {"load_2", [] { loads<2>(512); }},
-    {"load_4", [] { loads<4>(512); }},
-    {"load_8", [] { loads<8>(512); }},
-    {"load_far", [] { loads<8>(32768); }},
-    {"token", [] { token<true>(), token<false>(); }},
-};
-
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    int device = 0;
-    cudaDeviceProp properties{};
-    backend::check(cudaGetDevice(&device), "device");
-    backend::check(cudaGetDeviceProperties(&properties, device), "device");
-    multiprocessors = properties.multiProcessorCount;
-    std::printf("%s, %d multiprocessors\n", properties.name, multiprocessors);
-    for (const auto& one : measurements) {
-      bool wanted = argc < 2;
-      for (int i = 1; i < argc; ++i) wanted |= std::strstr(one.name, argv[i]) != nullptr;
-      if (wanted) one.run();
-      std::fflush(stdout);
-    }
-  } catch (const std::exception& error) {
-    std::printf("FAILED %s\n", error.what());
-    return 1;
-  }
+  return run(argc, argv,
+             {
+                 {"word_exp2", [] { words<Word::exp2, 256>("exp2"), words<Word::exp2, 128>("exp2"); }},
+                 {"word_tanh", [] { words<Word::tanh, 256>("tanh"); }},
+                 {"word_log2", [] { words<Word::log2, 256>("log2"); }},
+                 {"word_pack", [] { words<Word::pack, 256>("pack of two"); }},
+                 {"word_fma", [] { words<Word::fma, 256>("fma"); }},
+                 {"launch_persistent", launches},
+                 {"launch_empty",
+                  [] { empty<384, 200 * 1024>(multiprocessors), empty<384, 200 * 1024>(32768), empty<128, 16 * 1024>(32768); }},
+                 {"add_near", [] { adds(512, 4); }},
+                 {"add_same", [] { adds(512, 0); }},
+                 {"add_far", [] { adds(32768, 240); }},
+                 {"atomic_scalar", [] { atomics<false>(16); }},
+                 {"atomic_vector", [] { atomics<true>(16); }},
+                 {"counter", [] { counter(1), counter(multiprocessors); }},
+                 {"load_2", [] { loads<2>(512); }},
+                 {"load_4", [] { loads<4>(512); }},
+                 {"load_8", [] { loads<8>(512); }},
+                 {"load_far", [] { loads<8>(32768); }},
+                 {"token", [] { token<true>(), token<false>(); }},
+             });
 }
