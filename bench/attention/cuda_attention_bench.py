@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from bench.attention.cuda_contenders import OURS, Contenders, contenders, difference
+from bench.attention.cuda_contenders import OURS, Contenders, contenders, difference, kernels_of
 from bench.attention.cuda_rows import ROWS, Row
 from bench.support import Comparison, describe_machine, render
 from bench.support.device_timing import ClockLog, EventSampler, host_sampler
@@ -78,6 +78,7 @@ def measure(
     problem = row.problem.shrunk(divide)
     them = contenders(problem, row.kind, device)
     begin = time.monotonic()
+    kernels = kernels_of(them.calls[OURS], device)
     checked = compared(them)
     for call in them.calls.values():
         sample(call)
@@ -90,6 +91,7 @@ def measure(
     return case_record(timed) | {
         "problem": {**problem.__dict__, "tokens": sum(problem.lengths)},
         "seconds": seconds,
+        "kernels": kernels,
         "absent": them.absent,
         "figures": found,
         "bars": judged(row, found),
@@ -170,6 +172,7 @@ def shown(record: dict[str, Any]) -> str:
     if "failed" in record:
         return f"{record['case']}\n  FAILED: {record['failed']}"
     text = render([Comparison(record["case"], record["baseline"], record["seconds"], record["work"])])
+    text += f"\n  kernels: {record['kernels']}"
     for name, why in record["absent"].items():
         text += f"\n  {name}: absent: {why}"
     apart = record["difference"]
@@ -179,6 +182,20 @@ def shown(record: dict[str, Any]) -> str:
         found = "" if bar["found"] is None else f" {bar['found']:.4g}"
         text += f"\n  {bar['figure']}:{found} (must {bar['must']}, strong {bar['strong']}, aim {bar['aim']}): {bar['verdict']}"
     return text
+
+
+def remarks(record: dict[str, Any]) -> str:
+    """Wrong results, other kernels than the best, and how the bars were met."""
+    said = []
+    apart = record["difference"]
+    if apart is not None and not apart["norm"] <= apart["allowed"]:
+        said.append(f"WRONG RESULT ({apart['norm']:.2g})")
+    if not record["kernels"].startswith(("hopper", "cpu")):
+        said.append(record["kernels"].partition(" ")[0])
+    for bar in record["bars"]:
+        figure = "" if bar["figure"] == "TFLOP/s" or bar["found"] is None else f" ({bar['found']:.3g} {bar['figure']})"
+        said.append(bar["verdict"] + figure)
+    return "; ".join(said)
 
 
 def table(records: list[dict[str, Any]]) -> str:
@@ -196,22 +213,8 @@ def table(records: list[dict[str, Any]]) -> str:
         over = record["figures"].get("over varlen_attn")
         clocks = record["clocks"]
         mhz, watts = (f"{clocks[key]['median']:.0f}" if key in clocks else "-" for key in ("sm_mhz", "watts"))
-        apart = record["difference"]
-        notes = [
-            f"{bar['verdict']}"
-            + (
-                ""
-                if bar["figure"] == "TFLOP/s"
-                else f" ({bar['figure']} {bar['found']:.3g})"
-                if bar["found"] is not None
-                else ""
-            )
-            for bar in record["bars"]
-        ]
-        if apart is not None and not apart["norm"] <= apart["allowed"]:
-            notes.insert(0, f"WRONG RESULT ({apart['norm']:.2g})")
         lines.append(
-            f"{record['case']:<44}{''.join(cells)}{f'{over:.2f}' if over else '-':>9}{mhz:>8}{watts:>6}  {'; '.join(notes)}"
+            f"{record['case']:<44}{''.join(cells)}{f'{over:.2f}' if over else '-':>9}{mhz:>8}{watts:>6}  {remarks(record)}"
         )
     return "\n".join(lines)
 

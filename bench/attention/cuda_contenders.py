@@ -153,6 +153,24 @@ def of_deterministic(problem: Problem, device: str) -> Contenders:
     return found
 
 
+def kernels_of(call: Call, device: str) -> str:
+    """The family of our kernels that serves a call by itself; why not Hopper's, where that is another one."""
+    if device != "cuda":
+        return device
+    refused = ""
+    try:
+        for name in ("hopper", "mma", "scalar"):
+            hetsp.set_cuda_kernels(name, only=True)
+            try:
+                call()
+                return name + (f" ({refused})" if refused else "")
+            except (RuntimeError, ValueError) as error:
+                refused = refused or str(error).strip().partition("\n")[0]
+    finally:
+        hetsp.set_cuda_kernels(None)
+    return f"none ({refused})"
+
+
 def difference(ours: object, theirs: object) -> float:
     """Largest norm of a difference over the norm of the value, among the results of two contenders; NaN where one has NaN."""
     pairs = zip(*(([x] if isinstance(x, Tensor) else list(x)) for x in (ours, theirs)), strict=True)  # type: ignore[call-overload]

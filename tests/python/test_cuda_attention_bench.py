@@ -64,8 +64,8 @@ def test_contenders_of_a_batch_agree(heads_kv: int, causal: bool, backward: bool
 
 
 def test_a_seeded_hop_is_a_hop_and_a_merge() -> None:
-    them = contenders(Problem((50,), 2, 2, 16, 16, "bfloat16", causal=False), "ring", "cpu")
-    assert cuda_bench.compared(them)[1] < 1e-5  # both are float32 results of the same products
+    them = contenders(Problem((50,), 2, 2, 16, 16, "float32", causal=False), "ring", "cpu")
+    assert cuda_bench.compared(them)[1] < 1e-5
     assert difference(them.calls[OURS](), them.calls["plain hop"]()) > 0.1  # lse knows that the keys came twice
 
 
@@ -79,6 +79,18 @@ def test_differences_and_nan_are_seen() -> None:
     ones = torch.ones(4)
     assert difference([ones, ones], [ones, ones * 2]) == pytest.approx(0.5)
     assert not difference(torch.full((4,), torch.nan), ones) <= cuda_bench.MOST_DIFFERENCE
+
+
+def test_what_a_row_has_to_be_told_of() -> None:
+    bars = [
+        {"figure": "TFLOP/s", "found": 650.0, "verdict": "must met"},
+        {"figure": "over varlen_attn", "found": 1.25, "verdict": "NOT met"},
+        {"figure": "of one document's rate", "found": None, "verdict": "not measured"},
+    ]
+    row = {"kernels": "hopper", "difference": {"norm": 0.003, "allowed": 0.015}, "bars": bars}
+    assert cuda_bench.remarks(row) == "must met; NOT met (1.25 over varlen_attn); not measured"
+    row = {"kernels": "mma (head_dim is 256)", "difference": {"norm": float("nan"), "allowed": 0.015}, "bars": []}
+    assert cuda_bench.remarks(row) == "WRONG RESULT (nan); mma"
 
 
 def test_our_own_failure_is_not_an_absence() -> None:
@@ -101,6 +113,7 @@ def test_a_run_writes_its_record(tmp_path: Path, capsys: pytest.CaptureFixture[s
     for case in record["cases"]:
         assert case["problem"]["tokens"] == sum(n // 256 or 1 for n in CODE)
         assert case["difference"]["norm"] <= cuda_bench.MOST_DIFFERENCE
+        assert case["kernels"] == "cpu"
         assert len(case["seconds"][OURS]) == case["rounds"] == 3
         assert [bar["figure"] for bar in case["bars"]] == ["TFLOP/s", "over varlen_attn"]
     assert "WRONG" not in capsys.readouterr().out
