@@ -14,6 +14,8 @@ void cpu_segments(const attention::CuSeqlens& cu_seqlens, attention::Segment* se
   attention::cu_seqlens_to_segments(cu_seqlens, segments);
 }
 
+void cpu_lists(const attention::ListsParams&, int) {}  // the CPU builds its own
+
 void cpu_forward(const attention::ForwardParams& params, int) {
   attention::validate_segments(params.segments, params.segment_count, params.shape.total_q, params.shape.total_k);
   TorchParallel parallel;
@@ -36,7 +38,7 @@ void cpu_merge(const attention::MergeParams& params, int) {
   attention::cpu::merge(params, parallel);
 }
 
-constexpr AttentionLaunch kCpu{cpu_segments, cpu_forward, cpu_backward, cpu_delta, cpu_merge};
+constexpr AttentionLaunch kCpu{cpu_segments, cpu_lists, cpu_forward, cpu_backward, cpu_delta, cpu_merge};
 
 }  // namespace
 

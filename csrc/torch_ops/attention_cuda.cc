@@ -41,6 +41,10 @@ void cuda_segments(const attention::CuSeqlens& cu_seqlens, attention::Segment* s
   attention::cuda::cu_seqlens_to_segments(cu_seqlens, segments, Launching(device).stream());
 }
 
+void cuda_lists(const attention::ListsParams& params, int device) {
+  attention::cuda::build_lists(params, Launching(device).stream());
+}
+
 void cuda_forward(const attention::ForwardParams& params, int device) {
   const Launching launching(device);
   const auto [family, bytes] = attention::cuda::plan(params);
@@ -63,7 +67,7 @@ void cuda_merge(const attention::MergeParams& params, int device) {
   attention::cuda::merge(params, Launching(device).stream());
 }
 
-constexpr AttentionLaunch kCuda{cuda_segments, cuda_forward, cuda_backward, cuda_delta, cuda_merge};
+constexpr AttentionLaunch kCuda{cuda_segments, cuda_lists, cuda_forward, cuda_backward, cuda_delta, cuda_merge};
 
 }  // namespace
 

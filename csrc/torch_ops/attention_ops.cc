@@ -35,6 +35,8 @@ std::string name(ScalarType type) {
       return "int32";
     case ScalarType::Long:
       return "int64";
+    case ScalarType::Byte:
+      return "uint8";
     default:
       return concat("torch dtype number ", static_cast<int>(type));
   }
@@ -92,6 +94,15 @@ attention::Shape check_qkv(const Tensor& q, const Tensor& k, const Tensor& v) {
   check("k", k, q, q.scalar_type(), {-1, -1, q.size(2)});
   check("v", v, q, q.scalar_type(), {k.size(0), k.size(1), -1});
   return {q.size(0), k.size(0), q.size(1), k.size(1), q.size(2), v.size(2), dtype};
+}
+
+// Lists of other segments are not found out, but those of another number of rows or segments.
+void check_lists(const std::optional<Tensor>& lists, const Tensor& like, const Tensor& segments,
+                 const attention::Shape& shape) {
+  if (!lists) return;
+  check("lists", *lists, like, ScalarType::Byte, {attention::lists_bytes(segments.size(0), shape.total_q, shape.total_k)});
+  require(lists->is_contiguous() && reinterpret_cast<std::uintptr_t>(lists->const_data_ptr()) % 16 == 0,
+          "lists is a view of another tensor, must be as attention_lists made it");
 }
 
 // Outer strides may be anything; a last dimension that is not contiguous costs a copy.
@@ -153,10 +164,24 @@ Tensor cu_seqlens_to_segments(const AttentionLaunch& launch, Tensor cu_q, Tensor
   });
 }
 
+Tensor attention_lists(const AttentionLaunch& launch, Tensor segments, int64_t total_q, int64_t total_k) {
+  return at_edge([&] {
+    check("segments", segments, segments, ScalarType::Long, {-1, 8});
+    require(total_q >= 0 && total_k >= 0, "total_q, total_k are ", total_q, ", ", total_k, ", must be >= 0");
+    segments = torch::stable::contiguous(segments);
+    Tensor lists = empty(segments, {attention::lists_bytes(segments.size(0), total_q, total_k)}, ScalarType::Byte);
+    launch.lists({static_cast<const attention::Segment*>(segments.const_data_ptr()), segments.size(0), total_q, total_k,
+                  lists.mutable_data_ptr()},
+                 device_of(segments));
+    return lists;
+  });
+}
+
 std::tuple<Tensor, Tensor> varlen_attention_forward(const AttentionLaunch& launch, Tensor q, Tensor k, Tensor v,
                                                     Tensor segments, double softmax_scale, double softcap,
                                                     std::optional<Tensor> sink, std::optional<Tensor> seed_out,
-                                                    std::optional<Tensor> seed_lse, bool partial, bool) {
+                                                    std::optional<Tensor> seed_lse, bool partial, bool,
+                                                    std::optional<Tensor> lists) {
   return at_edge([&] {
     attention::ForwardParams params{};
     const attention::Shape shape = params.shape = check_qkv(q, k, v);
@@ -165,6 +190,7 @@ std::tuple<Tensor, Tensor> varlen_attention_forward(const AttentionLaunch& launc
     if (sink) check("sink", *sink, q, acc, {shape.heads});
     if (seed_out) check("seed_out", *seed_out, q, acc, {shape.total_q, shape.heads, shape.head_dim_v});
     if (seed_lse) check("seed_lse", *seed_lse, q, acc, {shape.heads, shape.total_q});
+    check_lists(lists, q, segments, shape);
 
     q = with_contiguous_rows(q), k = with_contiguous_rows(k), v = with_contiguous_rows(v);
     segments = torch::stable::contiguous(segments);
@@ -181,6 +207,7 @@ std::tuple<Tensor, Tensor> varlen_attention_forward(const AttentionLaunch& launc
     if (seed_out) params.seed_out = const_view(*seed_out);
     params.seed_lse = data(seed_lse);
     params.out = view(out), params.out_is_acc = partial, params.lse = lse.mutable_data_ptr();
+    params.lists = data(lists);
     require(seed_out.has_value() == seed_lse.has_value(), "seed_out and seed_lse must be given together");
     attention::validate(params);
     launch.forward(params, device_of(q));
@@ -188,12 +215,10 @@ std::tuple<Tensor, Tensor> varlen_attention_forward(const AttentionLaunch& launc
   });
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> varlen_attention_backward(const AttentionLaunch& launch, Tensor grad_out,
-                                                                     std::optional<Tensor> grad_lse, Tensor q, Tensor k,
-                                                                     Tensor v, Tensor out, Tensor lse, Tensor segments,
-                                                                     double softmax_scale, double softcap,
-                                                                     std::optional<Tensor> sink, bool partial,
-                                                                     std::optional<Tensor> delta, bool deterministic) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> varlen_attention_backward(
+    const AttentionLaunch& launch, Tensor grad_out, std::optional<Tensor> grad_lse, Tensor q, Tensor k, Tensor v, Tensor out,
+    Tensor lse, Tensor segments, double softmax_scale, double softcap, std::optional<Tensor> sink, bool partial,
+    std::optional<Tensor> delta, bool deterministic, std::optional<Tensor> lists) {
   return at_edge([&] {
     attention::BackwardParams params{};
     const attention::Shape shape = params.shape = check_qkv(q, k, v);
@@ -205,6 +230,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> varlen_attention_backward(const Atten
     if (grad_lse) check("grad_lse", *grad_lse, q, acc, {shape.heads, shape.total_q});
     if (sink) check("sink", *sink, q, acc, {shape.heads});
     if (delta) check("delta", *delta, q, acc, {shape.heads, shape.total_q});
+    check_lists(lists, q, segments, shape);
     require(!(delta && grad_lse), "grad_lse is given beside delta, which holds it already");
 
     q = with_contiguous_rows(q), k = with_contiguous_rows(k), v = with_contiguous_rows(v);
@@ -228,7 +254,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> varlen_attention_backward(const Atten
     params.delta = delta->const_data_ptr(), params.fill_delta = fill_delta ? delta->mutable_data_ptr() : nullptr;
     params.dq = view(dq), params.dk = view(dk), params.dv = view(dv), params.grads_are_acc = partial;
     params.dsink = sink ? dsink.mutable_data_ptr() : nullptr;
-    params.deterministic = deterministic;
+    params.deterministic = deterministic, params.lists = data(lists);
     attention::validate(params);
     launch.backward(params, device_of(q));
     return std::tuple(dq, dk, dv, dsink);

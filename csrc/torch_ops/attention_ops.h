@@ -20,6 +20,7 @@ using torch::stable::Tensor;
 // InvalidArgument. Segments are not checked before the launch, because on CUDA the host cannot see them.
 struct AttentionLaunch {
   void (*cu_seqlens_to_segments)(const attention::CuSeqlens& cu_seqlens, attention::Segment* segments, int device);
+  void (*lists)(const attention::ListsParams& params, int device);
   void (*forward)(const attention::ForwardParams& params, int device);
   void (*backward)(const attention::BackwardParams& params, int device);
   void (*delta)(const attention::DeltaParams& params, int device);
@@ -30,18 +31,19 @@ Tensor cu_seqlens_to_segments(const AttentionLaunch& launch, Tensor cu_seqlens_q
                               int64_t window_right, int64_t total_q, int64_t total_k, int64_t max_seqlen_q,
                               int64_t max_seqlen_k, std::optional<Tensor> seqused_q, std::optional<Tensor> seqused_k);
 
+Tensor attention_lists(const AttentionLaunch& launch, Tensor segments, int64_t total_q, int64_t total_k);
+
 // The forward is repeatable as it is: `deterministic` is there for the backward, which autograd makes of its arguments.
 std::tuple<Tensor, Tensor> varlen_attention_forward(const AttentionLaunch& launch, Tensor q, Tensor k, Tensor v,
                                                     Tensor segments, double softmax_scale, double softcap,
                                                     std::optional<Tensor> sink, std::optional<Tensor> seed_out,
-                                                    std::optional<Tensor> seed_lse, bool partial, bool deterministic);
+                                                    std::optional<Tensor> seed_lse, bool partial, bool deterministic,
+                                                    std::optional<Tensor> lists);
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> varlen_attention_backward(const AttentionLaunch& launch, Tensor grad_out,
-                                                                     std::optional<Tensor> grad_lse, Tensor q, Tensor k,
-                                                                     Tensor v, Tensor out, Tensor lse, Tensor segments,
-                                                                     double softmax_scale, double softcap,
-                                                                     std::optional<Tensor> sink, bool partial,
-                                                                     std::optional<Tensor> delta, bool deterministic);
+std::tuple<Tensor, Tensor, Tensor, Tensor> varlen_attention_backward(
+    const AttentionLaunch& launch, Tensor grad_out, std::optional<Tensor> grad_lse, Tensor q, Tensor k, Tensor v, Tensor out,
+    Tensor lse, Tensor segments, double softmax_scale, double softcap, std::optional<Tensor> sink, bool partial,
+    std::optional<Tensor> delta, bool deterministic, std::optional<Tensor> lists);
 
 Tensor attention_delta(const AttentionLaunch& launch, Tensor grad_out, std::optional<Tensor> grad_lse, Tensor out, Tensor lse);
 
@@ -60,6 +62,7 @@ struct On<launch, op> {
 template <const AttentionLaunch& launch, class Library>
 void register_attention(Library& m) {
   m.impl("cu_seqlens_to_segments", TORCH_BOX((&On<launch, &cu_seqlens_to_segments>::call)));
+  m.impl("attention_lists", TORCH_BOX((&On<launch, &attention_lists>::call)));
   m.impl("varlen_attention_forward", TORCH_BOX((&On<launch, &varlen_attention_forward>::call)));
   m.impl("varlen_attention_backward", TORCH_BOX((&On<launch, &varlen_attention_backward>::call)));
   m.impl("attention_delta", TORCH_BOX((&On<launch, &attention_delta>::call)));

@@ -2,7 +2,14 @@
 
 from . import _native as _native
 from . import errors, lp
-from .attention import attention_delta, merge_attention, segment_attention, varlen_attention
+from .attention import (
+    attention_delta,
+    attention_lists,
+    merge_attention,
+    segment_attention,
+    varlen_attention,
+    varlen_segments,
+)
 from .capability import cpu_capabilities, cpu_capability, set_cpu_capability
 from .checkpoint import LazyCheckpointer
 from .documents import FolderSource, SequenceSource, StepSequences, standard_library
@@ -49,6 +56,7 @@ __all__ = [
     "__version__",
     "agree",
     "attention_delta",
+    "attention_lists",
     "chunked_cross_entropy",
     "cost_model_from_model",
     "cost_model_on_network",
@@ -72,5 +80,6 @@ __all__ = [
     "standard_library",
     "token_mean",
     "varlen_attention",
+    "varlen_segments",
     "write_plans",
 ]

@@ -24,6 +24,9 @@ struct LaunchPlan {
 [[nodiscard]] LaunchPlan plan(const ForwardParams& params);
 [[nodiscard]] LaunchPlan plan(const BackwardParams& params);
 
+// Fills params.lists for forward and backward.
+void build_lists(const ListsParams& params, void* stream);
+
 void forward(const ForwardParams& params, Family family, void* workspace, void* stream);
 void backward(const BackwardParams& params, Family family, void* workspace, void* stream);
 void delta(const DeltaParams& params, void* stream);

@@ -36,6 +36,19 @@ struct Score {
   double softmax_scale, softcap;
 };
 
+// What a GPU makes of a list of segments before it computes (cuda/tile_list.h): the same for every call on them, forward and
+// backward, of all layers of a step. The CPU has no use for it.
+struct ListsParams {
+  const Segment* segments;
+  std::int64_t segment_count, total_q, total_k;
+  void* lists;  // [lists_bytes]
+};
+
+// Enough for any list of so many segments: cuda/tile_list_layout.cuh takes less.
+constexpr std::int64_t lists_bytes(std::int64_t segment_count, std::int64_t total_q, std::int64_t total_k) {
+  return 16384 + total_q + total_k + 192 * segment_count;
+}
+
 // out_i = sum_j p_ij v_j, lse_i = ln sum_j e^s_ij over the visible keys of every segment that holds row i, joined with
 // the seed (out, lse) before the first and with (0, sink) after the last. A row that sees nothing: out 0, lse -inf.
 struct ForwardParams {
@@ -50,6 +63,7 @@ struct ForwardParams {
   View out;                 // [total_q, heads, head_dim_v]
   bool out_is_acc;          // out has the accumulate type (a partial result) instead of dtype
   void* lse;                // acc [heads, total_q] contiguous
+  const void* lists;        // of these segments and rows (ListsParams), or null: a GPU builds them for this call
 };
 
 // Gradients given the final lse of every row, so that each segment is exact alone:
@@ -77,6 +91,7 @@ struct BackwardParams {
   bool grads_are_acc;    // dq, dk, dv have the accumulate type instead of dtype
   void* dsink;           // acc [heads], null iff sink is
   bool deterministic;    // bitwise repeatable, even where another order of sums is faster; on the CPU always so
+  const void* lists;     // as in ForwardParams
 };
 
 // D of the backward, alone: a ring of ranks computes it once, and gives it to the backward of every hop. A row with

@@ -2,6 +2,13 @@
 
 from .delta import attention_delta
 from .merge import merge_attention
-from .varlen import segment_attention, varlen_attention
+from .varlen import attention_lists, segment_attention, varlen_attention, varlen_segments
 
-__all__ = ["attention_delta", "merge_attention", "segment_attention", "varlen_attention"]
+__all__ = [
+    "attention_delta",
+    "attention_lists",
+    "merge_attention",
+    "segment_attention",
+    "varlen_attention",
+    "varlen_segments",
+]

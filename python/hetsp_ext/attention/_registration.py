@@ -36,6 +36,13 @@ def _(
     return cu_q.new_empty((cu_q.shape[0] - 1, 8), dtype=torch.int64)
 
 
+@torch.library.register_fake("hetsp::attention_lists")
+def _(segments: Tensor, total_q: Any, total_k: Any) -> Tensor:
+    return segments.new_empty(
+        (16384 + total_q + total_k + 192 * segments.shape[0],), dtype=torch.uint8
+    )  # params.h: lists_bytes
+
+
 @torch.library.register_fake("hetsp::varlen_attention_forward")
 def _(
     q: Tensor,
@@ -49,6 +56,7 @@ def _(
     seed_lse: Tensor | None,
     partial: bool,
     deterministic: bool = False,
+    lists: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     acc = accumulate_dtype(q.dtype)
     out = q.new_empty((q.shape[0], q.shape[1], v.shape[2]), dtype=acc if partial else q.dtype)
@@ -71,6 +79,7 @@ def _(
     partial: bool,
     delta: Tensor | None = None,
     deterministic: bool = False,
+    lists: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     acc = accumulate_dtype(q.dtype)
     dq, dk, dv = (torch.empty(x.shape, dtype=acc if partial else x.dtype, device=x.device) for x in (q, k, v))
@@ -88,24 +97,24 @@ def _(out_a: Tensor, lse_a: Tensor, out_b: Tensor, lse_b: Tensor) -> tuple[Tenso
 
 
 def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    q, k, v, segments, softmax_scale, softcap, sink, seed_out, seed_lse, _, deterministic = inputs
+    q, k, v, segments, softmax_scale, softcap, sink, seed_out, seed_lse, _, deterministic, lists = inputs
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(q, k, v, segments, sink, seed_out, seed_lse, *output)
+    ctx.save_for_backward(q, k, v, segments, sink, seed_out, seed_lse, lists, *output)
     ctx.scores, ctx.deterministic = (softmax_scale, softcap), deterministic
 
 
 def _forward_backward(ctx: Any, grad_out: Tensor | None, grad_lse: Tensor | None) -> tuple[Tensor | None, ...]:
-    q, k, v, segments, sink, seed_out, seed_lse, out, lse = ctx.saved_tensors
+    q, k, v, segments, sink, seed_out, seed_lse, lists, out, lse = ctx.saved_tensors
     if grad_out is None and grad_lse is None:
-        return (None,) * 11
+        return (None,) * 12
     given = torch.zeros_like(out) if grad_out is None else grad_out
     dq, dk, dv, dsink = ops.varlen_attention_backward(
-        given, grad_lse, q, k, v, out, lse, segments, *ctx.scores, sink, False, None, ctx.deterministic
+        given, grad_lse, q, k, v, out, lse, segments, *ctx.scores, sink, False, None, ctx.deterministic, lists
     )
     dseed_out, dseed_lse = (None, None)
     if seed_out is not None and (ctx.needs_input_grad[7] or ctx.needs_input_grad[8]):
         dseed_out, dseed_lse = _part_gradient(given, grad_lse, seed_out, seed_lse, out, lse)
-    return dq, dk, dv, None, None, None, None if sink is None else dsink, dseed_out, dseed_lse, None, None
+    return dq, dk, dv, None, None, None, None if sink is None else dsink, dseed_out, dseed_lse, None, None, None
 
 
 def _part_gradient(

@@ -19,6 +19,7 @@ def _attend(
     sink: Tensor | None,
     return_lse: bool,
     deterministic: bool,
+    lists: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     if softmax_scale is None:
         softmax_scale = q.shape[-1] ** -0.5
@@ -26,7 +27,7 @@ def _attend(
         sink = sink.to(_registration.accumulate_dtype(q.dtype))
     out, lse = call(
         _registration.ops.varlen_attention_forward, q, k, v, segments, softmax_scale, softcap, sink, None, None, False,
-        _registration.repeatable(deterministic),
+        _registration.repeatable(deterministic), lists,
     )  # fmt: skip
     return (out, lse) if return_lse else out
 
@@ -134,21 +135,64 @@ def varlen_attention(
         InvalidArgument: for arguments that cannot be honoured, naming the value and what is allowed.
     """
     _check(q, k, v, sink)
-    left, right = window_size
-    segments = call(
-        _registration.ops.cu_seqlens_to_segments,
+    segments = varlen_segments(
         cu_seqlens_q,
         cu_seqlens_k,
-        left,
-        0 if causal else right,
         q.shape[0],
         k.shape[0],
         max_seqlen_q,
         max_seqlen_k,
+        causal,
+        window_size,
         seqused_q,
         seqused_k,
     )
     return _attend(q, k, v, segments, softmax_scale, softcap, sink, return_lse, deterministic)
+
+
+def varlen_segments(
+    cu_seqlens_q: Tensor,
+    cu_seqlens_k: Tensor,
+    total_q: int,
+    total_k: int,
+    max_seqlen_q: int,
+    max_seqlen_k: int,
+    causal: bool = True,
+    window_size: tuple[int, int] = (-1, -1),
+    seqused_q: Tensor | None = None,
+    seqused_k: Tensor | None = None,
+) -> Tensor:
+    """The segments of `segment_attention` that `varlen_attention` makes of these arguments: (sequences, 8) int64.
+
+    Layers that attend alike may share them, and their attention_lists. total_q, total_k: rows of q and of k.
+
+    Raises:
+        InvalidArgument: as `varlen_attention`.
+    """
+    left, right = window_size
+    return call(
+        _registration.ops.cu_seqlens_to_segments, cu_seqlens_q, cu_seqlens_k, left, 0 if causal else right, total_q, total_k,
+        max_seqlen_q, max_seqlen_k, seqused_q, seqused_k,
+    )  # fmt: skip
+
+
+def attention_lists(segments: Tensor, total_q: int, total_k: int) -> Tensor:
+    """What a GPU makes of `segments` before it attends, for every call on them: forward and backward, of all layers of a step.
+
+        segments = hetsp.varlen_segments(cu, cu, rows, rows, longest, longest)
+        lists = hetsp.attention_lists(segments, rows, rows)
+        for layer in layers:  # each, and its backward, would make them anew: some 10 to 80 microseconds on the GPU
+            out = hetsp.segment_attention(q, k, v, segments, lists=lists)
+
+    Args:
+        segments: (count, 8), as in `segment_attention`; not to be changed while the result is in use.
+        total_q, total_k: rows of q and of k.
+
+    Returns:
+        About a byte a row, on the device of `segments`; only for calls with these segments and as many rows. On the CPU it is
+        accepted and not used.
+    """
+    return call(_registration.ops.attention_lists, segments, total_q, total_k)
 
 
 def segment_attention(
@@ -161,6 +205,7 @@ def segment_attention(
     sink: Tensor | None = None,
     return_lse: bool = True,
     deterministic: bool = False,
+    lists: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Attention over any list of segments: pieces of a zigzag, shared prefixes, windows by position, trees.
 
@@ -172,6 +217,7 @@ def segment_attention(
         segments: (count, 8) int64: q_begin, q_end, k_begin, k_end (rows), q_pos0, k_pos0 (positions of the first query and
             of the first key), left, right (tokens, -1: unbounded). A key is visible iff
             -left <= key position - query position <= right; causal is right = 0.
+        lists: attention_lists of these segments and of as many rows, where several calls share them; None: made here.
 
     Returns:
         As `varlen_attention`.
@@ -180,4 +226,4 @@ def segment_attention(
         InvalidArgument: as `varlen_attention`, and for segments that leave the tensors.
     """
     _check(q, k, v, sink)
-    return _attend(q, k, v, segments, softmax_scale, softcap, sink, return_lse, deterministic)
+    return _attend(q, k, v, segments, softmax_scale, softcap, sink, return_lse, deterministic, lists)

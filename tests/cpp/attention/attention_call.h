@@ -30,7 +30,8 @@ inline ForwardParams forward_params(const Case& c, Output& output) {
           c.seed_lse.data(),
           output.out.mutable_view(),
           c.out_is_acc,
-          output.lse.data()};
+          output.lse.data(),
+          nullptr};
 }
 
 struct Gradients {
@@ -66,7 +67,8 @@ inline BackwardParams backward_params(const Case& c, const Output& output, Gradi
           gradients.dv.mutable_view(),
           c.grads_are_acc,
           c.has_sink ? gradients.dsink.data() : nullptr,
-          false};
+          false,
+          nullptr};
 }
 
 }  // namespace attention_case

@@ -121,6 +121,25 @@ TEST(segments_beyond_the_tensors_are_cut_to_them) {
   });
 }
 
+// Callers that keep the lists for several calls allocate by a formula that knows no layout.
+TEST(both_lists_fit_into_the_bytes_that_callers_keep) {
+  const auto check_fit = [](std::int64_t total_q, std::int64_t total_k, std::int64_t count) {
+    for (const bool one_block : {false, true}) {
+      cuda::Carving size(nullptr);
+      (void)cuda::lay_out({nullptr, count, rows(total_q, total_k), true, true}, one_block, size);
+      const std::int64_t room = hetsp::attention::lists_bytes(count, total_q, total_k);
+      if (size.bytes() > room)
+        check::fail(__FILE__, __LINE__, std::to_string(size.bytes()) + " bytes do not fit into " + std::to_string(room));
+    }
+  };
+  each_seed(3000, [&](std::mt19937&, const auto& pick) {
+    for (int i = 0; i < 100; ++i) check_fit(pick(0, 1) << pick(0, 34), pick(0, 300) << pick(0, 25), pick(0, 3) << pick(0, 24));
+  });
+  check_fit(0, 0, 0);
+  check_fit(1, 1, 1000);
+  check_fit(std::int64_t{1} << 34, std::int64_t{1} << 34, std::int64_t{1} << 31);
+}
+
 TEST(nothing_at_all) {
   check_lists({}, rows(0, 0));
   check_lists({}, rows(0, 0), true);

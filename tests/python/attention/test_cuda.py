@@ -208,6 +208,24 @@ def test_nothing_waits_for_the_device(no_sync: None) -> None:
 
 
 @gpu_only
+@pytest.mark.parametrize("lengths", [[300], [1, 200, 0, 99], [20] * 1500, [40000, 7, 40000]], ids=lambda x: str(len(x)))
+def test_lists_made_once_give_the_same_bits(lengths: list[int]) -> None:
+    torch.manual_seed(14)
+    total, longest = sum(lengths), max(lengths)
+    cu = torch.tensor([0, *lengths]).cumsum(0)
+    q, k, v = (torch.randn(total, heads, 64, dtype=torch.bfloat16, requires_grad=True) for heads in (2, 1, 1))
+    segments = hetsp.varlen_segments(cu, cu, total, total, longest, longest, window_size=(500, -1))
+    lists = hetsp.attention_lists(segments, total, total)
+    grad_out = torch.randn_like(q)
+    found = []
+    for shared in (None, lists, lists):
+        out, lse = hetsp.segment_attention(q, k, v, segments, lists=shared, deterministic=True)
+        found.append([out, lse, *torch.autograd.grad(out, (q, k, v), grad_out)])
+    assert all(map(torch.equal, found[0], found[1]))
+    assert all(map(torch.equal, found[0], found[2]))
+
+
+@gpu_only
 def test_work_goes_to_the_current_stream() -> None:
     q = torch.randn(256, 2, 64)
     cu = torch.tensor([0, 256])

@@ -70,26 +70,53 @@ def test_second_derivative_is_refused_in_words() -> None:
 def test_opcheck(with_sink: bool) -> None:
     q, k, v = qkv(torch.float32)
     sink = torch.randn(4, requires_grad=True) if with_sink else None
-    for deterministic in ((), (True,)):
-        torch.library.opcheck(FORWARD, (q, k, v, segments(), 0.4, 0.0, sink, None, None, False, *deterministic))
+    lists = hetsp.attention_lists(segments(), 8, 8)
+    for rest in ((), (True,), (False, lists)):
+        torch.library.opcheck(FORWARD, (q, k, v, segments(), 0.4, 0.0, sink, None, None, False, *rest))
     with torch.no_grad():
         out, lse = attend(q, k, v, sink=sink)
     plain = [x.detach() for x in (torch.randn_like(out), q, k, v, out, lse)]
     sink = None if sink is None else sink.detach()
-    for rest in ((), (None, True)):
+    for rest in ((), (None, True), (None, False, lists)):
         torch.library.opcheck(BACKWARD, (plain[0], None, *plain[1:], segments(), 0.4, 0.0, sink, False, *rest))
 
 
+def test_lists_are_shared_by_calls_on_the_same_segments() -> None:
+    q, k, v = qkv(torch.float32)
+    shared = hetsp.varlen_segments(cu(), cu(), 8, 8, 5, 5, window_size=(3, -1))
+    lists = hetsp.attention_lists(shared, 8, 8)
+    expected = attend(q, k, v, window_size=(3, -1))
+    grads = torch.autograd.grad(expected[0].sum() + expected[1][:, 0].sum(), (q, k, v))
+    for _ in range(2):  # as two layers do
+        found = hetsp.segment_attention(q, k, v, shared, lists=lists)
+        again = torch.autograd.grad(found[0].sum() + found[1][:, 0].sum(), (q, k, v))
+        assert all(map(torch.equal, (*found, *again), (*expected, *grads)))
+
+
+def test_lists_of_another_problem_are_refused() -> None:
+    q, k, v = qkv(torch.float32)
+    for lists in (hetsp.attention_lists(segments(), 8, 9), hetsp.attention_lists(segments()[:2], 8, 8)):
+        with pytest.raises(InvalidArgument, match=r"lists has shape \[\d+\], must be \[\d+\]"):
+            hetsp.segment_attention(q, k, v, segments(), lists=lists)
+    lists = hetsp.attention_lists(segments(), 8, 8)
+    with pytest.raises(InvalidArgument, match="lists has dtype int64, must be uint8"):
+        hetsp.segment_attention(q, k, v, segments(), lists=lists.long())
+    with pytest.raises(InvalidArgument, match="lists is a view of another tensor"):
+        hetsp.segment_attention(q, k, v, segments(), lists=torch.cat([lists[:1], lists])[1:])
+    with pytest.raises(InvalidArgument, match="total_q, total_k are -1, 8, must be >= 0"):
+        hetsp.attention_lists(segments(), -1, 8)
+
+
 class Backwards(TorchDispatchMode):
-    """Notes the last argument of every backward: `deterministic`."""
+    """Notes what every backward is told by `deterministic`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: list[bool] = []
+        self.asked: list[bool | None] = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if func is BACKWARD:
-            self.asked.append(len(args) == len(BACKWARD._schema.arguments) and args[-1])
+            self.asked.append(dict(zip((a.name for a in BACKWARD._schema.arguments), args, strict=False)).get("deterministic"))
         return func(*args, **(kwargs or {}))
 
 
@@ -110,7 +137,7 @@ def test_deterministic_reaches_the_backward(entry: str, asked: bool, switch: boo
         torch.use_deterministic_algorithms(False)
     with Backwards() as seen:
         out.sum().backward()
-    assert seen.asked == [asked or switch]
+    assert seen.asked == ([True] if asked or switch else [None])  # a false that is the default is left out
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
@@ -151,6 +178,12 @@ def test_opcheck_of_the_small_ops() -> None:
     torch.library.opcheck(torch.ops.hetsp.cu_seqlens_to_segments.default, (cu(), cu(), -1, 0, 8, 8, 5, 5))
     used = torch.tensor([2, 0, 5], dtype=torch.int32)
     torch.library.opcheck(torch.ops.hetsp.cu_seqlens_to_segments.default, (cu(), cu(), -1, 0, 8, 8, 5, 5, used, used))
+    no_contents = (
+        "test_schema",
+        "test_autograd_registration",
+        "test_faketensor",
+    )  # the bytes are for the kernels, partly unset
+    torch.library.opcheck(torch.ops.hetsp.attention_lists.default, (segments(), 8, 8), test_utils=no_contents)
     part = (torch.randn(8, 4, 5, requires_grad=True), torch.randn(4, 8, requires_grad=True))
     torch.library.opcheck(torch.ops.hetsp.attention_delta.default, (part[0].detach(), None, part[0].detach(), part[1].detach()))
     torch.library.opcheck(torch.ops.hetsp.merge_attention.default, (*part, *part))

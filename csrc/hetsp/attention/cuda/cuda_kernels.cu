@@ -28,24 +28,40 @@ void clear(void* memory, std::int64_t bytes, void* stream) {
         "varlen_attention, clear");
 }
 
-// The lists that a family walks.
-ListRequest lists_of(const ForwardParams& p, Family) { return {p.segments, p.segment_count, p.shape, true, false}; }
+// The lists that a family walks, or all where they have been built for all calls.
+ListRequest lists_of(const ForwardParams& p, Family) {
+  return {p.segments, p.segment_count, p.shape, true, p.lists != nullptr};
+}
 ListRequest lists_of(const BackwardParams& p, Family family) {
-  return {p.segments, p.segment_count, p.shape, family == Family::mma, true};
+  return {p.segments, p.segment_count, p.shape, family == Family::mma || p.lists != nullptr, true};
 }
 
 // Parts of the workspace of the families that walk lists.
 struct Workspace {
   char* lists;
+  std::int32_t* counters;  // where the lists have none of their own: [list_counters]
   std::int32_t* scratch;  // mma: [mma::scratch_words]
 };
 
 template <class Params>
 Workspace lay_out(const Params& params, Family family, Carving& memory) {
   Workspace parts{};
-  parts.lists = memory.take<char>(tile_list_bytes(lists_of(params, family)));
+  if (params.lists == nullptr) {
+    parts.lists = memory.take<char>(tile_list_bytes(lists_of(params, family)));
+  } else {
+    parts.counters = memory.take<std::int32_t>(list_counters);
+  }
   if (family == Family::mma) parts.scratch = memory.take<std::int32_t>(mma::scratch_words);
   return parts;
+}
+
+template <class Params>
+TileLists lists_for(const Params& params, Family family, const Workspace& parts, void* stream) {
+  if (params.lists == nullptr) return build_tile_lists(lists_of(params, family), parts.lists, stream);
+  TileLists lists = built_tile_lists(lists_of(params, family), params.lists);
+  lists.counters = parts.counters;
+  clear(lists.counters, list_counters * sizeof(std::int32_t), stream);
+  return lists;
 }
 
 template <class Params>
@@ -76,11 +92,20 @@ LaunchPlan plan(const BackwardParams& params) {
   return plan_of(params, wish);
 }
 
+void build_lists(const ListsParams& params, void* stream) {
+  Shape shape{};
+  shape.total_q = params.total_q, shape.total_k = params.total_k;
+  const ListRequest request{params.segments, params.segment_count, shape, true, true};
+  const std::int64_t room = lists_bytes(params.segment_count, params.total_q, params.total_k);
+  invariant(tile_list_bytes(request) <= room, "work lists of ", tile_list_bytes(request), " bytes in ", room);
+  (void)build_tile_lists(request, params.lists, stream);
+}
+
 void forward(const ForwardParams& params, Family family, void* workspace, void* stream) {
   if (family == Family::scalar) return scalar_forward(params, workspace, stream);
   Carving memory(workspace);
   const Workspace parts = lay_out(params, family, memory);
-  const TileLists lists = build_tile_lists(lists_of(params, family), parts.lists, stream);
+  const TileLists lists = lists_for(params, family, parts, stream);
   if (family == Family::hopper) return hopper::forward(params, lists.queries, lists.counters, forward_maps(params), stream);
   clear(parts.scratch, mma::zeroed_words * sizeof(std::int32_t), stream);
   mma::forward(params, lists.queries, parts.scratch, stream);
@@ -92,7 +117,7 @@ void backward(const BackwardParams& params, Family family, void* workspace, void
   if (family == Family::scalar) return scalar_backward(params, workspace, stream);
   Carving memory(workspace);
   const Workspace parts = lay_out(params, family, memory);
-  const TileLists lists = build_tile_lists(lists_of(params, family), parts.lists, stream);
+  const TileLists lists = lists_for(params, family, parts, stream);
   clear(parts.scratch, mma::zeroed_words * sizeof(std::int32_t), stream);
   mma::backward(params, lists.queries, lists.keys, parts.scratch, stream);
 }

@@ -53,6 +53,20 @@ bool fits_one_block(const ListRequest& request) {
   return rows <= one_block_rows && request.segment_count <= one_block_segments;
 }
 
+bool in_one_block(const ListRequest& request, ListPath path) {
+  return path == ListPath::one_block || (path == ListPath::choose && fits_one_block(request));
+}
+
+ListBuild layout_of(const ListRequest& request, bool one_block, void* memory) {
+  Carving carving(memory);
+  return lay_out(request, one_block, carving);
+}
+
+TileLists lists_in(const ListBuild& build) {
+  const auto list = [](const AxisList& axis) { return TileList{axis.tiles, axis.count}; };
+  return {list(build.lists[0]), list(build.lists[1]), reinterpret_cast<std::int32_t*>(build.zeroed)};
+}
+
 }  // namespace
 
 std::int64_t tile_list_bytes(const ListRequest& request) {
@@ -63,9 +77,8 @@ std::int64_t tile_list_bytes(const ListRequest& request) {
 
 TileLists build_tile_lists(const ListRequest& request, void* memory, void* stream, ListPath path) {
   require(request.segment_count < 0x7fffffff, request.segment_count, " segments: the CUDA kernels take fewer than 2^31 - 1");
-  const bool one_block = path == ListPath::one_block || (path == ListPath::choose && fits_one_block(request));
-  Carving carving(memory);
-  const ListBuild build = lay_out(request, one_block, carving);
+  const bool one_block = in_one_block(request, path);
+  const ListBuild build = layout_of(request, one_block, memory);
   const auto queue = [&](const char* name, auto* kernel, std::int64_t blocks) {
     launch_blocks_of(list_threads, name, kernel, blocks, 0, stream, build);
   };
@@ -80,8 +93,11 @@ TileLists build_tile_lists(const ListRequest& request, void* memory, void* strea
     queue("tile_list, find", find_kernel, chunks);
     queue("tile_list, sort", sort_kernel, chunks);
   }
-  const auto list = [](const AxisList& axis) { return TileList{axis.tiles, axis.count}; };
-  return {list(build.lists[0]), list(build.lists[1]), reinterpret_cast<std::int32_t*>(build.zeroed)};
+  return lists_in(build);
+}
+
+TileLists built_tile_lists(const ListRequest& request, const void* memory) {
+  return lists_in(layout_of(request, in_one_block(request, ListPath::choose), const_cast<void*>(memory)));
 }
 
 }  // namespace hetsp::attention::cuda

@@ -54,4 +54,7 @@ constexpr int list_counters = 4;
 enum class ListPath { choose, one_block, grid };
 TileLists build_tile_lists(const ListRequest& request, void* memory, void* stream, ListPath path = ListPath::choose);
 
+// Where an earlier build of the same request has left its lists. Its counters are used up.
+[[nodiscard]] TileLists built_tile_lists(const ListRequest& request, const void* memory);
+
 }  // namespace hetsp::attention::cuda
