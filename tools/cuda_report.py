@@ -28,6 +28,7 @@ SERIALISED = re.compile(r"\bC75\d\d\b")
 HARMLESS = {"C7519"}  # an arrive that ptxas puts in by itself
 ENTRY = re.compile(r"Compiling entry function '(\S+)' for '(\S+)'")
 STACK = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
+TOOK = re.compile(r"took (\d+)m([\d.]+)s (\d+)m([\d.]+)s")
 REGISTERS = re.compile(r"Used (\d+) registers")
 WIDEST = 110  # of a name in the table
 # Source -> the instruction that its machine code must hold.
@@ -51,6 +52,7 @@ class Report:
 
     kernels: list[Kernel] = field(default_factory=list)
     serialised: list[str] = field(default_factory=list)
+    seconds: float = 0.0  # of CPU time
 
 
 def read_report(text: str) -> Report:
@@ -66,6 +68,9 @@ def read_report(text: str) -> Report:
             report.kernels[-1].spilled = int(match[2]) + int(match[3])
         elif report.kernels and (match := REGISTERS.search(line)):
             report.kernels[-1].registers = int(match[1])
+        elif match := TOOK.match(line):
+            user, user_rest, system, system_rest = (float(number) for number in match.groups())
+            report.seconds = 60 * (user + system) + user_rest + system_rest
     return report
 
 
@@ -132,28 +137,20 @@ def missing_instructions(tools: Path, source: str, what: Path) -> tuple[str, lis
     return "", []
 
 
-def seconds(tree: Path) -> float:
-    """Job-seconds that the tree's last build of each CUDA object took, as ninja logged them; ccache makes them few."""
-    log = tree / ".ninja_log"
-    if not log.is_file():
-        return 0.0
-    rows = (line.split("\t") for line in log.read_text(encoding="utf-8").splitlines() if not line.startswith("#"))
-    return sum({row[3]: int(row[1]) - int(row[0]) for row in rows if len(row) > 3 and row[3].endswith(".cu.o")}.values()) / 1e3
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tree", type=Path)
-    parser.add_argument("--most-seconds", type=float, default=480.0, help="of all CUDA objects: 4 minutes on 2 cores")
+    parser.add_argument("--most-seconds", type=float, default=480.0, help="CPU time of all CUDA objects: 4 minutes on 2 cores")
     options = parser.parse_args(argv)
     root = Path(__file__).resolve().parents[1] / "csrc"
     reports = sorted(options.tree.rglob("*.cu.o.ptxas"))
     if not reports:
         sys.exit(f"cuda_report.py: no *.cu.o.ptxas below {options.tree}: not a build tree with CUDA kernels")
-    tools, amiss = disassembler(), []
+    tools, amiss, took = disassembler(), [], 0.0
     for path in reports:
         source, report = source_of(path), read_report(path.read_text(encoding="utf-8", errors="replace"))
         amiss += problems(source, report, "__global__" in with_headers(root / source, root, set()))
+        took += report.seconds
         note = ""
         if tools is not None:
             note, lacking = missing_instructions(tools, source, path.with_suffix(""))
@@ -164,10 +161,9 @@ def main(argv: list[str] | None = None) -> None:
         )
     if tools is None:
         print("machine code is not looked at: no cuobjdump and nvdisasm (pip install -r requirements-dev.txt)")
-    took = seconds(options.tree)
-    print(f"{len(reports)} CUDA objects, {took:.0f} job-seconds of nvcc in this tree (ccache may have served some)")
+    print(f"{len(reports)} CUDA objects, {took:.0f} CPU-seconds of nvcc (ccache may have served some)")
     if took > options.most_seconds:
-        amiss.append(f"nvcc took {took:.0f} job-seconds, {options.most_seconds:g} are allowed")
+        amiss.append(f"nvcc took {took:.0f} CPU-seconds, {options.most_seconds:g} are allowed")
     if amiss:
         sys.exit("\n".join(["", *amiss]))
 

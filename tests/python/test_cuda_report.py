@@ -58,17 +58,15 @@ def test_what_is_amiss_is_named() -> None:
 
 def test_a_tree_is_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_report, "disassembler", lambda: None)
-    good = tree(tmp_path / "good", {"forward.cu": GOOD, "hopper/forward.cu": GOOD})
-    (good / ".ninja_log").write_text(
-        f"# ninja log v5\n0\t9000\t0\t{FOLDER}/forward.cu.o\tx\n9000\t40000\t0\t{FOLDER}/forward.cu.o\tx\n5\t9\t0\tother.o\tx\n"
-    )
+    took = "took 0m10.500000s 0m0.500000s\n"
+    good = tree(tmp_path / "good", {"forward.cu": GOOD + took, "hopper/forward.cu": GOOD + took.replace("0m10", "1m10")})
     cuda_report.main([str(good)])
     said = capsys.readouterr().out
     assert "hetsp/attention/cuda/hopper/forward.cu" in said
     assert "2 kernels, at most 168 registers, stack  16 bytes" in said
-    assert "2 CUDA objects, 31 job-seconds" in said
+    assert "2 CUDA objects, 82 CPU-seconds" in said
     assert "machine code is not looked at" in said
-    with pytest.raises(SystemExit, match="nvcc took 31 job-seconds, 30 are allowed"):
+    with pytest.raises(SystemExit, match="nvcc took 82 CPU-seconds, 30 are allowed"):
         cuda_report.main([str(good), "--most-seconds", "30"])
     with pytest.raises(SystemExit, match=r"hopper/forward\.cu: _ZN5hetsp7forwardE for sm_90a spills 16 bytes"):
         cuda_report.main([str(tree(tmp_path / "bad", {"forward.cu": GOOD, "hopper/forward.cu": SPILLS}))])
@@ -113,6 +111,9 @@ def test_the_launcher_keeps_the_report_and_shows_the_warnings(tmp_path: Path) ->
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "STATUS": status}, timeout=60)
         assert done.returncode == int(status)
         assert done.stderr == "a.cu(3): warning: unused\n"
-        assert Path(f"{object_file}.ptxas").read_text().startswith(GOOD)
+        report = Path(f"{object_file}.ptxas").read_text()
+        assert report.startswith(GOOD)
+        assert cuda_report.TOOK.match(report.splitlines()[-1])
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a.cu.o", "a.cu.o.ptxas", "nvcc"]
         assert object_file.read_text() == "made\n"
     assert subprocess.run([launcher, "true"], timeout=60).returncode == 0
