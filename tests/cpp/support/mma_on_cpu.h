@@ -34,6 +34,7 @@ struct Copies : cuda_on_cpu::BlockState {
 };
 
 inline std::vector<std::vector<Copy>>& own_groups() {
+  const cuda_on_cpu::detail::Unseen unseen;
   auto& state = cuda_on_cpu::detail::scheduler().running->block->states[copies_layer];
   if (!state) state = std::make_unique<Copies>();
   auto& groups = static_cast<Copies&>(*state).groups[threadIdx.x];
