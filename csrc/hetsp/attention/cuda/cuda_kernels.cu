@@ -1,5 +1,6 @@
 // cuda_kernels.h: chooses a family for a call and lays out its workspace.
 #include "hetsp/attention/cuda/carving.h"
+#include "hetsp/attention/cuda/hopper/backward.h"
 #include "hetsp/attention/cuda/hopper/forward.h"
 #include "hetsp/attention/cuda/hopper/tensor_map.h"
 #include "hetsp/attention/cuda/launch.cuh"
@@ -14,6 +15,8 @@
 namespace hetsp::attention::cuda {
 
 namespace {
+
+static_assert(hopper::backward_max_dim == hopper_backward_head_dim);
 
 int current_capability() {
   int device = 0, major = 0, minor = 0;
@@ -41,7 +44,13 @@ struct Workspace {
   char* lists;
   std::int32_t* counters;  // where the lists have none of their own: [list_counters]
   std::int32_t* scratch;  // mma: [mma::scratch_words]
+  float* dq_sums;          // backward of hopper: [total_q, heads, backward_tile().dim]
 };
+
+std::int64_t dq_sums_of(const ForwardParams&) { return 0; }
+std::int64_t dq_sums_of(const BackwardParams& params) {
+  return params.shape.total_q * params.shape.heads * hopper::backward_tile(params.shape).dim;
+}
 
 template <class Params>
 Workspace lay_out(const Params& params, Family family, Carving& memory) {
@@ -52,6 +61,7 @@ Workspace lay_out(const Params& params, Family family, Carving& memory) {
     parts.counters = memory.take<std::int32_t>(list_counters);
   }
   if (family == Family::mma) parts.scratch = memory.take<std::int32_t>(mma::scratch_words);
+  if (family == Family::hopper) parts.dq_sums = memory.take<float>(dq_sums_of(params));
   return parts;
 }
 
@@ -65,32 +75,42 @@ TileLists lists_for(const Params& params, Family family, const Workspace& parts,
 }
 
 template <class Params>
-LaunchPlan plan_of(const Params& params, Preference wish) {
-  const Family family = select_family(params, current_capability(), wish);
+LaunchPlan plan_of(const Params& params) {
+  const Family family = select_family(params, current_capability(), preference());
   if (family == Family::scalar) return {family, scalar_workspace_bytes(params.shape)};
   Carving size(nullptr);
   (void)lay_out(params, family, size);
   return {family, size.bytes()};
 }
 
+// Boxes of `rows` tokens and 64 columns of a 16-bit tensor.
+hopper::TensorMap map(const ConstView& view, DType dtype, std::int64_t tokens, std::int64_t heads, std::int64_t dim, int rows) {
+  return hopper::tensor_map(hopper::box_view(view, dtype, tokens, heads, dim), 64, rows);
+}
+
 hopper::ForwardMaps forward_maps(const ForwardParams& params) {
   const Shape& s = params.shape;
-  const auto map = [&](const ConstView& view, std::int64_t tokens, std::int64_t heads, std::int64_t dim, int rows) {
-    return hopper::tensor_map(hopper::box_view(view, s.dtype, tokens, heads, dim), 64, rows);
-  };
   const int keys = hopper::forward_tile(s).keys;
-  return {map(params.q, s.total_q, s.heads, s.head_dim, static_cast<int>(tile_rows)),
-          map(params.k, s.total_k, s.heads_kv, s.head_dim, keys), map(params.v, s.total_k, s.heads_kv, s.head_dim_v, keys)};
+  return {map(params.q, s.dtype, s.total_q, s.heads, s.head_dim, static_cast<int>(tile_rows)),
+          map(params.k, s.dtype, s.total_k, s.heads_kv, s.head_dim, keys),
+          map(params.v, s.dtype, s.total_k, s.heads_kv, s.head_dim_v, keys)};
+}
+
+hopper::BackwardMaps backward_maps(const BackwardParams& params, const float* dq_sums) {
+  const Shape& s = params.shape;
+  constexpr int rows = 64;
+  const std::int64_t dim = hopper::backward_tile(s).dim;
+  const hopper::BoxView sums{dq_sums, DType::float32, dim, s.heads, s.total_q, dim, s.heads * dim};
+  return {map(params.q, s.dtype, s.total_q, s.heads, s.head_dim, rows),
+          map(params.k, s.dtype, s.total_k, s.heads_kv, s.head_dim, rows),
+          map(params.v, s.dtype, s.total_k, s.heads_kv, s.head_dim_v, rows),
+          map(params.dout, s.dtype, s.total_q, s.heads, s.head_dim_v, rows), hopper::tensor_map(sums, 32, rows)};
 }
 
 }  // namespace
 
-LaunchPlan plan(const ForwardParams& params) { return plan_of(params, preference()); }
-LaunchPlan plan(const BackwardParams& params) {
-  Preference wish = preference();
-  if (wish.most == Family::hopper) wish = {Family::mma};  // hopper/ has no backward yet
-  return plan_of(params, wish);
-}
+LaunchPlan plan(const ForwardParams& params) { return plan_of(params); }
+LaunchPlan plan(const BackwardParams& params) { return plan_of(params); }
 
 void build_lists(const ListsParams& params, void* stream) {
   Shape shape{};
@@ -118,6 +138,11 @@ void backward(const BackwardParams& params, Family family, void* workspace, void
   Carving memory(workspace);
   const Workspace parts = lay_out(params, family, memory);
   const TileLists lists = lists_for(params, family, parts, stream);
+  if (family == Family::hopper) {
+    clear(parts.dq_sums, dq_sums_of(params) * static_cast<std::int64_t>(sizeof(float)), stream);
+    hopper::backward(params, lists.keys, lists.counters, backward_maps(params, parts.dq_sums), stream);
+    return hopper::finish_dq(params, parts.dq_sums, stream);
+  }
   clear(parts.scratch, mma::zeroed_words * sizeof(std::int32_t), stream);
   mma::backward(params, lists.queries, lists.keys, parts.scratch, stream);
 }
