@@ -101,7 +101,7 @@ export -f doctor contract sanitized memcheck racecheck small_set table left
 stage doctor 40 doctor
 
 # Correctness measures nothing, so its stages share the time. Each writes its record as it ends; a lock keeps them apart.
-part=$((budget / 4))
+part=$((budget / 3))
 stage small_set $((part < 60 ? part : 60)) small_set &
 stage contract $((part < 120 ? part : 120)) contract &
 if [ "$device" = cpu ]; then
