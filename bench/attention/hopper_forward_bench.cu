@@ -22,6 +22,7 @@
 
 #include "attention/tile_list_reference.h"
 #include "hetsp/attention/cuda/hopper/forward_launch.cuh"
+#include "hetsp/attention/cuda/hopper/item_order.h"
 
 using namespace hetsp::attention;
 using namespace hetsp::attention::cuda;
@@ -177,46 +178,58 @@ struct Variant {
   int dim, keys;
   DType dtype;
   void (*launch)(const ForwardArguments&, void*);
+  void (*launch_squashed)(const ForwardArguments&, void*);
 };
-template <class Config>
+template <class Element, int Dim, int DimV, int Keys, bool PingPong = true, int Early = 1, int QStages = (Dim <= 128 ? 2 : 1)>
 Variant variant(const char* name) {
-  return {name, Config::dim, Config::keys,
-          std::is_same_v<typename Config::Element, BFloat16> ? DType::bfloat16 : DType::float16, launch_forward<Config>};
+  return {name, Dim, Keys, std::is_same_v<Element, BFloat16> ? DType::bfloat16 : DType::float16,
+          launch_forward<ForwardConfig<Element, Dim, DimV, Keys, 2, PingPong, true, 8, QStages, false, Early>>};
+}
+template <class Element, int Dim>
+Variant shipped(const char* name) {
+  using Config = ForwardShipped<Element, Dim, false>;
+  return {name,
+          Dim,
+          Config::keys,
+          std::is_same_v<Element, BFloat16> ? DType::bfloat16 : DType::float16,
+          launch_forward<Config>,
+          launch_forward<ForwardShipped<Element, Dim, true>>};
 }
 
 std::vector<Variant> variants() {
   using B = BFloat16;
   return {
-      variant<ForwardConfig<B, 128, 128, 128>>("128"),
-      variant<ForwardConfig<B, 128, 128, 128, 2, false, true>>("128 no ping-pong"),
-      variant<ForwardConfig<B, 128, 128, 128, 2, true, false>>("128 no overlap"),
-      variant<ForwardConfig<B, 128, 128, 128, 2, false, false>>("128 neither"),
-      variant<ForwardConfig<B, 128, 128, 128, 2, true, true, false>>("128 static"),
-      variant<ForwardConfig<B, 64, 64, 128>>("64"),
-      variant<ForwardConfig<B, 64, 64, 128, 2, false, true>>("64 no ping-pong"),
-      variant<ForwardConfig<B, 192, 128, 128>>("192"),
-      variant<ForwardConfig<B, 192, 128, 128, 2, false, true>>("192 no ping-pong"),
-      variant<ForwardConfig<B, 256, 256, 80>>("256"),
-      variant<ForwardConfig<B, 256, 256, 80, 2, false, true>>("256 no ping-pong"),
-      variant<ForwardConfig<Float16, 128, 128, 128>>("128 fp16"),
+      shipped<B, 128>("128"),
+      variant<B, 128, 128, 128, false>("128 no ping-pong"),
+      shipped<B, 64>("64"),
+      variant<B, 64, 64, 192>("64 keys 192"),
+      shipped<B, 192>("192"),
+      shipped<B, 256>("256"),
+      shipped<Float16, 128>("128 fp16"),
   };
 }
 
-void launch(const Variant& v, const Data& d) {
+ForwardArguments arguments_of(const Variant& v, const Data& d, std::int32_t together) {
   const Shape& s = d.shape;
   const ForwardMaps maps{make_map(d.params.q, s.dtype, s.total_q, s.heads, s.head_dim, static_cast<int>(tile_rows)),
                          make_map(d.params.k, s.dtype, s.total_k, s.heads_kv, s.head_dim, v.keys),
                          make_map(d.params.v, s.dtype, s.total_k, s.heads_kv, s.head_dim_v, v.keys)};
-  must(cudaMemsetAsync(d.next_item, 0, 4), "counter");
-  v.launch({maps, d.params, d.queries, d.next_item}, nullptr);
+  return {maps, d.params, score_factors(d.params.score), d.queries, d.next_item, together};
+}
+
+std::int32_t usual_together(const Shape& s) {
+  return heads_together(s.total_k * (s.head_dim + s.head_dim_v) * 2, s.heads, s.heads_kv);
 }
 
 // The worst error of sampled rows, as a share of what rounding the weights and the result to 16 bits may cost at most:
 // roundoff (sum_j p |v| + |out|).
 void check_problem(const Variant& v, const Problem& p) {
+  const auto kernel = p.softcap > 0 ? v.launch_squashed : v.launch;
+  if (kernel == nullptr) return;
   const Data d = make_data(p);
   const Shape& s = d.shape;
-  launch(v, d);
+  must(cudaMemset(d.next_item, 0, 4), "counter");
+  kernel(arguments_of(v, d, usual_together(s)), nullptr);
   must(cudaDeviceSynchronize(), v.name);
   const auto q = to_host(static_cast<const std::uint16_t*>(d.params.q.data), s.total_q * s.heads * s.head_dim);
   const auto k = to_host(static_cast<const std::uint16_t*>(d.params.k.data), s.total_k * s.heads_kv * s.head_dim);
@@ -298,26 +311,44 @@ void check_problem(const Variant& v, const Problem& p) {
               first_bad.c_str());
 }
 
-double time_problem(const Variant& v, const Data& d) {
-  const Shape& s = d.shape;
-  const ForwardMaps maps{make_map(d.params.q, s.dtype, s.total_q, s.heads, s.head_dim, static_cast<int>(tile_rows)),
-                         make_map(d.params.k, s.dtype, s.total_k, s.heads_kv, s.head_dim, v.keys),
-                         make_map(d.params.v, s.dtype, s.total_k, s.heads_kv, s.head_dim_v, v.keys)};
+struct Contender {
+  Variant variant;
+  std::int32_t together;
+  std::vector<float> milliseconds{};
+};
+
+// In turns, so that clock and temperature are the same for all.
+void time_problem(const Problem& p, const std::string& only) {
+  const Data d = make_data(p);
+  const auto heads = static_cast<std::int32_t>(p.heads), group = static_cast<std::int32_t>(p.heads / p.heads_kv);
+  std::vector<Contender> contenders;
+  for (const Variant& v : variants()) {
+    if (v.dim != forward_tile(d.shape).dim || v.dtype != p.dtype || (!only.empty() && only != v.name)) continue;
+    contenders.push_back({v, usual_together(d.shape)});
+    if (!contenders.empty() && std::string(v.name).find(' ') != std::string::npos) continue;
+    for (std::int32_t together = group; only.empty() && together <= heads; together *= 2)
+      if (together != usual_together(d.shape) && together * 4 >= heads) contenders.push_back({v, together});
+  }
   cudaEvent_t begin, end;
   must(cudaEventCreate(&begin), "event"), must(cudaEventCreate(&end), "event");
-  std::vector<float> times;
-  for (int i = 0; i < 13; ++i) {
-    must(cudaMemsetAsync(d.next_item, 0, 4), "counter");
-    must(cudaEventRecord(begin), "event");
-    v.launch({maps, d.params, d.queries, d.next_item}, nullptr);
-    must(cudaEventRecord(end), "event");
-    must(cudaEventSynchronize(end), v.name);
-    float milliseconds = 0;
-    must(cudaEventElapsedTime(&milliseconds, begin, end), "event");
-    if (i >= 3) times.push_back(milliseconds);
+  for (int round = 0; round < 13; ++round)
+    for (Contender& c : contenders) {
+      const ForwardArguments arguments = arguments_of(c.variant, d, c.together);
+      must(cudaMemsetAsync(d.next_item, 0, 4), "counter");
+      must(cudaEventRecord(begin), "event");
+      c.variant.launch(arguments, nullptr);
+      must(cudaEventRecord(end), "event");
+      must(cudaEventSynchronize(end), c.variant.name);
+      float milliseconds = 0;
+      must(cudaEventElapsedTime(&milliseconds, begin, end), "event");
+      if (round >= 3) c.milliseconds.push_back(milliseconds);
+    }
+  for (Contender& c : contenders) {
+    std::sort(c.milliseconds.begin(), c.milliseconds.end());
+    const double milliseconds = c.milliseconds[c.milliseconds.size() / 2];
+    std::printf("%-26s %-18s %2d heads at a time %9.3f ms %7.1f TFLOP/s (best %.1f)\n", p.name.c_str(), c.variant.name,
+                c.together, milliseconds, d.flops / milliseconds * 1e-9, d.flops / c.milliseconds[0] * 1e-9);
   }
-  std::sort(times.begin(), times.end());
-  return times[times.size() / 2];
 }
 
 // Many documents, few long: a log-normal of median 1600 and sigma 1.5 (a web crawl's shape), cut at 16K, up to `total` tokens.
@@ -379,12 +410,6 @@ std::vector<Problem> problems_to_time() {
   return all;
 }
 
-int bucket(std::int64_t dim, std::int64_t dim_v) {
-  Shape shape{};
-  shape.head_dim = dim, shape.head_dim_v = dim_v;
-  return forward_tile(shape).dim;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -398,17 +423,8 @@ int main(int argc, char** argv) {
     return 0;
   }
   if (mode == "time") {
-    for (const Problem& p : problems_to_time()) {
-      if (p.name.find(wanted) == std::string::npos) continue;
-      const Data d = make_data(p);
-      for (const Variant& v : variants()) {
-        if (v.dim != bucket(p.dim, p.dim_v) || v.dtype != p.dtype || (!only.empty() && only != v.name)) continue;
-        const double milliseconds = time_problem(v, d);
-        std::printf("%-26s %-18s %9.3f ms %7.1f TFLOP/s\n", p.name.c_str(), v.name, milliseconds,
-                    d.flops / milliseconds * 1e-9);
-        std::fflush(stdout);
-      }
-    }
+    for (const Problem& p : problems_to_time())
+      if (p.name.find(wanted) != std::string::npos) time_problem(p, only), std::fflush(stdout);
     return 0;
   }
   std::printf("usage: %s check|time [NAME] [VARIANT]\n", argv[0]);

@@ -22,6 +22,7 @@ constexpr double kUnits = 16;
 
 struct Run {
   unsigned blocks = 2;
+  std::int32_t together = 1;
   cuda_on_cpu::Options options{};
 };
 
@@ -63,34 +64,42 @@ void run_kernel(const Case& c, const ForwardParams& params, const Run& run) {
                                             map_of(c.k.view(), s.dtype, s.total_k, s.heads_kv, s.head_dim, Config::keys),
                                             map_of(c.v.view(), s.dtype, s.total_k, s.heads_kv, s.head_dim_v, Config::keys)},
                                            params,
+                                           hopper::score_factors(params.score),
                                            {tiles.data(), &count},
-                                           &next_item};
+                                           &next_item,
+                                           std::min(run.together, static_cast<std::int32_t>(s.heads))};
   using Shared = hopper::ForwardShared<Config>;
   cuda_on_cpu::launch_hopper<Shared>(
       run.blocks, hopper::forward_threads, [&](Shared& shared) { hopper::forward_block<Config>(arguments, shared); },
       run.options);
 }
 
-template <class Element>
+template <class Element, bool Squashed>
 void run_bucket(const Case& c, const ForwardParams& params, const Run& run) {
   switch (hopper::forward_tile(c.shape).dim) {
     case 64:
-      return run_kernel<hopper::ForwardConfig<Element, 64, 64, 128>>(c, params, run);
+      return run_kernel<hopper::ForwardShipped<Element, 64, Squashed>>(c, params, run);
     case 128:
-      return run_kernel<hopper::ForwardConfig<Element, 128, 128, 128>>(c, params, run);
+      return run_kernel<hopper::ForwardShipped<Element, 128, Squashed>>(c, params, run);
     case 192:
-      return run_kernel<hopper::ForwardConfig<Element, 192, 128, 128>>(c, params, run);
+      return run_kernel<hopper::ForwardShipped<Element, 192, Squashed>>(c, params, run);
     default:
-      return run_kernel<hopper::ForwardConfig<Element, 256, 256, 80>>(c, params, run);
+      return run_kernel<hopper::ForwardShipped<Element, 256, Squashed>>(c, params, run);
   }
+}
+
+template <class Element>
+void run_element(const Case& c, const ForwardParams& params, const Run& run) {
+  if (hopper::score_factors(params.score).squashed) return run_bucket<Element, true>(c, params, run);
+  run_bucket<Element, false>(c, params, run);
 }
 
 Output run_forward(const Case& c, const Run& run = {}) {
   Output output = empty_output(c);
   const ForwardParams params = forward_params(c, output);
   if (c.shape.total_q == 0) return output;
-  if (c.shape.dtype == DType::bfloat16) run_bucket<BFloat16>(c, params, run);
-  if (c.shape.dtype == DType::float16) run_bucket<Float16>(c, params, run);
+  if (c.shape.dtype == DType::bfloat16) run_element<BFloat16>(c, params, run);
+  if (c.shape.dtype == DType::float16) run_element<Float16>(c, params, run);
   return output;
 }
 
@@ -160,7 +169,7 @@ void check_random(DType dtype, const std::vector<Dims>& all_dims, std::int64_t m
       Case c = random_case(seed, dtype, dims, most_tokens);
       Random random(seed);
       make_boxable(random, c);
-      check_case(c, {1 + seed % 3, {1 + seed % 2, seed % 4}});
+      check_case(c, {1 + seed % 3, 1 + static_cast<std::int32_t>(seed % 4), {1 + seed % 2, seed % 4}});
     }
   std::printf("     %s: %zu cases, at most %.2f of what is allowed\n", name(dtype), all_dims.size() * kSeeds, worst_seen);
 }
@@ -180,7 +189,7 @@ TEST(long_documents) {
         {q + 140, k + 140, 2, 1, 128, 128, DType::bfloat16},
         {{0, q, 0, k, k - q, 0, seed == 1 ? 150 : -1, seed == 2 ? -1 : 0}, {q, q + 140, k, k + 140, 0, 0, -1, 0}}, seed);
     c.label = "long, seed " + std::to_string(seed);
-    check_case(c, {1 + seed % 2, {1 + seed % 2, seed}});
+    check_case(c, {1 + seed % 2, 2, {1 + seed % 2, seed}});
   }
 }
 
@@ -196,7 +205,7 @@ TEST(a_sequence_alone_equals_itself_in_a_batch_bitwise) {
         for (std::int64_t h = 0; h < heads; ++h) alone.q.set(i, h, x, batch.q.at(q0 + i, h, x));
         alone.k.set(i, 0, x, batch.k.at(k0 + i, 0, x)), alone.v.set(i, 0, x, batch.v.at(k0 + i, 0, x));
       }
-    const Output one = run_forward(alone), many = run_forward(batch, {3, {2, 3}});
+    const Output one = run_forward(alone), many = run_forward(batch, {3, 2, {2, 3}});
     int different = 0;
     for (std::int64_t i = 0; i < tokens; ++i)
       for (std::int64_t h = 0; h < heads; ++h) {
@@ -262,13 +271,15 @@ TEST(segments_outside_the_tensors_are_cut) {
   ForwardParams params = forward_params(c, all);
   const std::int32_t count = 1;
   std::int32_t next_item = 0;
-  using Config = hopper::ForwardConfig<BFloat16, 64, 64, 128>;
+  using Config = hopper::ForwardShipped<BFloat16, 64, false>;
   const hopper::ForwardArguments arguments{
       {map_of(c.q.view(), DType::bfloat16, 50, 1, 64, 128), map_of(c.k.view(), DType::bfloat16, 70, 1, 64, 128),
        map_of(c.v.view(), DType::bfloat16, 70, 1, 64, 128)},
       params,
+      hopper::score_factors(params.score),
       {tiles.data(), &count},
-      &next_item};
+      &next_item,
+      1};
   using Shared = hopper::ForwardShared<Config>;
   cuda_on_cpu::launch_hopper<Shared>(1, hopper::forward_threads,
                                      [&](Shared& shared) { hopper::forward_block<Config>(arguments, shared); });

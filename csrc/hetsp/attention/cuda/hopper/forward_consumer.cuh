@@ -20,13 +20,7 @@ class ForwardConsumer {
 
   HETSP_INLINE ForwardConsumer(const ForwardArguments& arguments, Shared& shared, int group)
       : in_(arguments), shared_(shared), group_(group), row_(group * group_rows + warp_index() % 4 * 16 + lane_index() / 4) {
-    const auto scale = static_cast<float>(in_.params.score.softmax_scale),
-               softcap = static_cast<float>(in_.params.score.softcap);
-    squashed_ = softcap > 0.0f || !(scale > 0.0f);  // a factor of the maximum has to be positive
-    inner_ = softcap > 0.0f ? scale * reciprocal(softcap) * static_cast<float>(2 * kLog2E) : scale;
-    softcap_ = softcap;
-    factor_ = (squashed_ ? 1.0f : scale) * static_cast<float>(kLog2E);
-    q_base_ = QTile::k_major(shared_.q, group * group_rows, 0);
+    q_base_ = QTile::k_major(shared_.q[0], group * group_rows, 0);
     k_base_ = KTile::k_major(shared_.k[0], 0, 0);
     v_base_ = VTile::mn_major(shared_.v[0], 0, 0);
   }
@@ -34,92 +28,150 @@ class ForwardConsumer {
   HETSP_INLINE void run() {
     if constexpr (Config::ping_pong)
       if (group_ == 1) pass_turn();  // the first turn is group 0's
-    Turn<1> q;
-    for (;;) {
-      wait(shared_.q_full, q.parity);
-      q.next();
-      const QueryItem item = shared_.item;
-      if (item.rows < 0) break;
-      begin();
-      if (item.has_steps != 0) walk();
-      if (item.has_steps == 0) release(shared_.q_empty);
-      const int first = group_ * group_rows + warp_index() % 4 * 16;
-      finish_rows<Element, dim_v>(in_.params, item, item.row0 + first, item.rows - first, top_, sum_, o_);
-    }
+#pragma unroll
+    for (int i = 0; i < dim_v / 2; ++i) o_[i] = 0.0f;
+    begin();
+    take_items();
     if constexpr (Config::ping_pong)
       if (group_ == 0) take_turn();  // nobody leaves with a turn pending
   }
 
  private:
-  HETSP_INLINE void begin() {
+  HETSP_INLINE void take_items() {
+    for (bool is_end = false; !is_end;) {
+      wait(shared_.q_full[q_.stage], q_.parity);
+      is_end = shared_.item[item_].rows < 0;
+      if constexpr (Config::carry) {
 #pragma unroll
-    for (int i = 0; i < dim_v / 2; ++i) o_[i] = 0.0f;
+        for (int half = 0; half < 2; ++half) past_top_[half] = top_[half], past_sum_[half] = sum_[half];
+        begin();
+        walk();
+        owed_ = true;
+      } else if (!is_end) {
+        walk();
+        if (pending_) finish_values();
+        pending_ = false;
+        settle(item_, top_, sum_);
+        begin();
+      }
+      item_ = (item_ + 1) % Shared::items;
+      q_.next();
+    }
+  }
+
+  HETSP_INLINE void begin() {
     top_[0] = top_[1] = -INFINITY;
     sum_[0] = sum_[1] = 0.0f;
   }
 
-  // All steps of the tile. `pending`: the weights of the step before are in p_, their values still to come.
+  // All steps of the tile, as far as Q is needed. With `carry`, O is still that of the tile before when the first step begins,
+  // and that tile's last values may be pending. Plain steps have a loop of their own, small enough for the instruction cache.
   HETSP_INLINE void walk() {
-    bool pending = false;
     for (bool last = false; !last;) {
       wait(shared_.k_full[k_.stage], k_.parity);
-      const KeyStep step = shared_.step[k_.stage];
-      const std::int32_t visible = step.visible_to(group_);
-      last = step.is_last != 0;
-      if (visible == see_none) {
-        if (pending) finish_values();
-        pending = false;
-        take_turn();
-        pass_turn();
-        release(shared_.k_empty[k_.stage]);
-        if (last) release(shared_.q_empty);
-      } else if (!pending) {
-        take_turn();
-        mma_fence();
-        issue_scores();
-        pass_turn();
-        mma_wait<0>();
-        hold(s_);
-        release(shared_.k_empty[k_.stage]);
-        if (last) release(shared_.q_empty);
-        float shrink[2];
-        soften(step, visible, shrink);
-        round();
-        rescale(shrink);
-        pending = true;
+      last = shared_.step[k_.stage].is_last != 0;
+      if (Config::overlap && pending_ && !owed_ && is_plain()) {
+        for (bool more = true; more;) {
+          float shrink[2];
+          const bool next_is_plain = overlapped_step<false>({}, see_all, last, shrink);
+          rescale(shrink);
+          more = !last && next_is_plain;
+          if (more) last = shared_.step[k_.stage].is_last != 0;
+        }
       } else {
-        take_turn();
-        mma_fence();
-        issue_scores();
-        wait(shared_.v_full[v_.stage], v_.parity);
-        mma_fence();
-        issue_values();
-        pass_turn();
-        mma_wait<1>();
-        hold(s_);
-        release(shared_.k_empty[k_.stage]);
-        if (last) release(shared_.q_empty);
-        float shrink[2];
-        soften(step, visible, shrink);
-        mma_wait<0>();
-        hold(o_);
-        release(shared_.v_empty[v_.stage]);
-        v_.next();
-        round();
-        rescale(shrink);
-      }
-      k_.next();
-      if (step.clear_from < keys) clear_values(step.clear_from);
-      if (visible == see_none) {
-        wait(shared_.v_full[v_.stage], v_.parity);
-        release(shared_.v_empty[v_.stage]);
-        v_.next();
-      } else if (!Config::overlap) {
-        finish_values();
-        pending = false;
+        any_step(last);
       }
     }
-    if (pending) finish_values();
+  }
+
+  // The step at k_: all rows see all of it, and no value is to be cleared.
+  HETSP_INLINE bool is_plain() const {
+    const KeyStep& step = shared_.step[k_.stage];
+    return step.visible_to(group_) == see_all && step.clear_from == keys;
+  }
+
+  HETSP_INLINE void any_step(bool last) {
+    const KeyStep step = shared_.step[k_.stage];
+    const std::int32_t visible = step.visible_to(group_);
+    float shrink[2] = {1.0f, 1.0f};
+    if (visible == see_none) {
+      if (pending_) finish_values();
+      take_turn();
+      pass_turn();
+      release_scores(last);
+    } else if (!pending_) {
+      take_turn();
+      mma_fence();
+      issue_scores();
+      pass_turn();
+      mma_wait<0>();
+      hold(s_);
+      release_scores(last);
+      const Origin origin = find_origin<true>(step, visible);
+      weigh<0, Config::early>(origin);  // in two parts, as below: a row's sum is grouped alike wherever it is made
+      weigh<Config::early, keys / 8>(origin);
+      round();
+      shrink[0] = origin.shrink[0], shrink[1] = origin.shrink[1];
+    } else {
+      overlapped_step<true>(step, visible, last, shrink);
+    }
+    pending_ = visible != see_none;
+    if (Config::carry && owed_) {
+      settle((item_ + Shared::items - 1) % Shared::items, past_top_, past_sum_);
+      owed_ = false;
+    } else {
+      rescale(shrink);
+    }
+    if (step.clear_from < keys) clear_values(step.clear_from);
+    if (visible == see_none) {
+      wait(shared_.v_full[v_.stage], v_.parity);
+      release_values();
+    } else if (!Config::overlap) {
+      finish_values();
+      pending_ = false;
+    }
+  }
+
+  // The scores of this step, and beside their softening the values of the step before. Whether the next step is plain.
+  template <bool Masked>
+  HETSP_INLINE bool overlapped_step(const KeyStep& step, std::int32_t visible, bool last, float (&shrink)[2]) {
+    take_turn();
+    mma_fence();
+    issue_scores();
+    wait(shared_.v_full[v_.stage], v_.parity);
+    mma_fence();
+    issue_values();
+    pass_turn();
+    mma_wait<1>();
+    hold(s_);
+    release_scores(last);
+    Origin origin = find_origin<Masked>(step, visible);
+    weigh<0, Config::early>(origin);
+    hold(s_);
+    wait(shared_.k_full[k_.stage], k_.parity);  // there is a next step, if only that of the end
+    mma_wait<0>();
+    hold(o_);
+    const bool next_is_plain = is_plain();
+    // ptxas may move the wait above over whatever does not depend on it, and did: before all weights, when nothing ran beside
+    // the product, or behind them all, when their rounding had to wait. So the second half depends on what is read behind it:
+    // 0.
+    const float nothing = __uint_as_float(static_cast<std::uint32_t>(shared_.step[k_.stage].clear_from) & 0x40000000u);
+    origin.of[0] += nothing, origin.of[1] += nothing;
+    release_values();
+    weigh<Config::early, keys / 8>(origin);
+    round();
+    shrink[0] = origin.shrink[0], shrink[1] = origin.shrink[1];
+    return next_is_plain;
+  }
+
+  HETSP_INLINE void release_scores(bool last) {
+    release(shared_.k_empty[k_.stage]);
+    k_.next();
+    if (last) release(shared_.q_empty[q_.stage]);
+  }
+  HETSP_INLINE void release_values() {
+    release(shared_.v_empty[v_.stage]);
+    v_.next();
   }
 
   HETSP_INLINE void finish_values() {
@@ -128,16 +180,25 @@ class ForwardConsumer {
     issue_values();
     mma_wait<0>();
     hold(o_);
-    release(shared_.v_empty[v_.stage]);
-    v_.next();
+    release_values();
+  }
+
+  // Writes the rows of an item whose values are all in O, and leaves O zero.
+  HETSP_INLINE void settle(int slot, const float (&top)[2], const float (&sum)[2]) {
+    const QueryItem item = shared_.item[slot];
+    const int first = group_ * group_rows + warp_index() % 4 * 16;
+    finish_rows<Element, dim_v>(in_.params, item, item.row0 + first, item.rows - first, top, sum, o_);
+#pragma unroll
+    for (int i = 0; i < dim_v / 2; ++i) o_[i] = 0.0f;
   }
 
   // S = Q K^T of the stage: 16 columns of Q and K at a time.
   HETSP_INLINE void issue_scores() {
+    const std::uint64_t q = q_base_ + static_cast<std::uint64_t>(q_.stage * (QTile::bytes >> 4));
     const std::uint64_t k = k_base_ + static_cast<std::uint64_t>(k_.stage * (KTile::bytes >> 4));
 #pragma unroll
     for (int i = 0; i < dim / 16; ++i)
-      mma_ss<Element, keys>(s_, q_base_ + ((i / 4 * QTile::panel_bytes + i % 4 * 32) >> 4),
+      mma_ss<Element, keys>(s_, q + ((i / 4 * QTile::panel_bytes + i % 4 * 32) >> 4),
                             k + ((i / 4 * KTile::panel_bytes + i % 4 * 32) >> 4), i != 0);
     mma_commit();
   }
@@ -150,48 +211,69 @@ class ForwardConsumer {
     mma_commit();
   }
 
-  // Scores to weights, in place; the state moves on, and O has to be multiplied by `shrink`.
-  HETSP_INLINE void soften(const KeyStep& step, std::int32_t visible, float (&shrink)[2]) {
-    if (squashed_) squash();
-    if (visible != see_all) mask(step);
-    float highest[2] = {s_[0], s_[2]};
+  // Where the weights of this step stand: 2^(score - origin). The state moves on, and O has to be multiplied by `shrink`.
+  struct Origin {
+    float of[2], shrink[2];  // of the thread's two rows
+  };
+
+  template <bool Masked>
+  HETSP_INLINE Origin find_origin(const KeyStep& step, std::int32_t visible) {
+    if constexpr (Config::squashed) squash();
+    if (Masked && visible != see_all) mask(step);
+    constexpr int chains = 4;  // a maximum takes twice as long to come as to begin
+    float highest[2][chains];
 #pragma unroll
-    for (int j = 0; j < keys / 8; ++j)
+    for (int i = 0; i < keys / 4; ++i)
 #pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        highest[0] = fmaxf(highest[0], s_[4 * j + e]);
-        highest[1] = fmaxf(highest[1], s_[4 * j + 2 + e]);
+      for (int half = 0; half < 2; ++half) {
+        const float x = s_[4 * (i / 2) + 2 * half + i % 2];
+        float& high = highest[half][i % chains];
+        high = i < chains ? x : fmaxf(high, x);
       }
+    Origin origin;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      float high = highest[half];
+      float high = fmaxf(fmaxf(highest[half][0], highest[half][1]), fmaxf(highest[half][2], highest[half][3]));
       high = fmaxf(high, shuffle_xor(high, 1));
       high = fmaxf(high, shuffle_xor(high, 2));
-      const float top = fmaxf(top_[half], high * factor_), origin = top == -INFINITY ? 0.0f : top;
-      shrink[half] = exp2_fast(top_[half] - origin);
+      // Any number near the maximum serves as the origin: it moves only when weights would grow beyond 2^slack, and O with it.
+      const float seen = high * in_.factors.factor, top = seen > top_[half] + Config::slack ? seen : top_[half];
+      origin.of[half] = top == -INFINITY ? 0.0f : top;
+      origin.shrink[half] = exp2_fast(top_[half] - origin.of[half]);
       top_[half] = top;
-      float total[2] = {0.0f, 0.0f};
+      sum_[half] *= origin.shrink[half];
+    }
+    return origin;
+  }
+
+  // Scores to weights, in place, of the columns in blocks [Begin, End) of 8; and their sums.
+  template <int Begin, int End>
+  HETSP_INLINE void weigh(const Origin& origin) {
+    const float factor = in_.factors.factor;
+    float total[2][2] = {};
 #pragma unroll
-      for (int j = 0; j < keys / 8; ++j)
+    for (int j = Begin; j < End; ++j)
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
           float& x = s_[4 * j + 2 * half + e];
-          x = exp2_fast(x * factor_ - origin);
-          total[e] += x;
+          x = exp2_fast(x * factor - origin.of[half]);
+          total[half][e] += x;
         }
-      sum_[half] = sum_[half] * shrink[half] + (total[0] + total[1]);
-    }
+#pragma unroll
+    for (int half = 0; half < 2; ++half) sum_[half] += total[half][0] + total[half][1];
   }
 
-  // softcap tanh(x / softcap), by tanh y = 1 - 2 / (e^2y + 1): one exponential and a reciprocal, to 2^-22 of the softcap. The
-  // GPU's own tanh is right to 2^-12, which at softcap 30 would be 0.7 % of a weight.
+  // The GPU's own tanh is right to 2^-12, which at softcap 30 would be 0.7 % of a weight; this to 2^-22 of the softcap.
   HETSP_INLINE void squash() {
-    if (softcap_ > 0.0f) {
+    const float inner = in_.factors.inner, softcap = in_.factors.softcap;
+    if (softcap > 0.0f) {
 #pragma unroll
-      for (int i = 0; i < keys / 2; ++i) s_[i] = softcap_ - 2.0f * softcap_ * reciprocal(exp2_fast(s_[i] * inner_) + 1.0f);
+      for (int i = 0; i < keys / 2; ++i) s_[i] = softcap - 2.0f * softcap * reciprocal(exp2_fast(s_[i] * inner) + 1.0f);
     } else {
 #pragma unroll
-      for (int i = 0; i < keys / 2; ++i) s_[i] *= inner_;
+      for (int i = 0; i < keys / 2; ++i) s_[i] *= inner;
     }
   }
 
@@ -229,6 +311,7 @@ class ForwardConsumer {
   }
 
   HETSP_INLINE void rescale(const float (&shrink)[2]) {
+    if (!__any_sync(0xffffffffu, shrink[0] != 1.0f || shrink[1] != 1.0f)) return;
 #pragma unroll
     for (int i = 0; i < dim_v / 2; ++i) o_[i] *= shrink[i / 2 % 2];
   }
@@ -263,14 +346,17 @@ class ForwardConsumer {
   const ForwardArguments& in_;
   Shared& shared_;
   int group_, row_;  // row_: the thread's first row in the tile; its second is 8 below
-  bool squashed_;
-  float inner_, softcap_, factor_;
   std::uint64_t q_base_, k_base_, v_base_;
+  Turn<Config::q_stages> q_;
   Turn<Config::stages> k_, v_;
+  int item_ = 0;          // of the ring of items
+  bool pending_ = false;  // p_ holds weights whose values are still to come
+  bool owed_ = false;     // O belongs to the item before
   float s_[keys / 2];
   std::uint32_t p_[keys / 16][4];
   float o_[dim_v / 2];
   float top_[2], sum_[2];  // sum_: of the thread's own columns
+  float past_top_[2], past_sum_[2];
 };
 
 }  // namespace hetsp::attention::cuda::hopper

@@ -16,7 +16,6 @@ struct QueryItem {
   std::int64_t row0;
   std::int32_t rows, head;
   std::int32_t first, last;  // segments
-  std::int32_t has_steps;    // some row sees some key
 };
 
 HETSP_INLINE float reciprocal(float x) {
@@ -69,9 +68,6 @@ struct alignas(8) Floats2 {
   float value[2];
 };
 
-// A weight of 0 takes what a hidden NaN made of O, too.
-HETSP_INLINE float weighted(float value, float weight) { return weight == 0.0f ? 0.0f : value * weight; }
-
 // Writes columns of one row: `o` holds pairs of columns 8 j + 2 (lane mod 4), at o[4 j + 2 half], times `factor`. All lanes
 // call.
 template <class Element, int DimV>
@@ -91,7 +87,7 @@ HETSP_INLINE void write_row(const ForwardParams& params, std::int64_t row, int h
     const bool pairs = aligned(8);
 #pragma unroll
     for (int j = 0; j < DimV / 8; ++j) {
-      const float low = weighted(o[4 * j + 2 * half], factor), high = weighted(o[4 * j + 2 * half + 1], factor);
+      const float low = o[4 * j + 2 * half] * factor, high = o[4 * j + 2 * half + 1] * factor;
       if (!inside || j >= blocks) continue;
       if (pairs) {
         *reinterpret_cast<Floats2*>(to + 8 * j) = {{low, high}};
@@ -108,7 +104,7 @@ HETSP_INLINE void write_row(const ForwardParams& params, std::int64_t row, int h
     std::uint32_t word[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i)
-      word[i] = pack<Element>(weighted(o[4 * (j + i) + 2 * half], factor), weighted(o[4 * (j + i) + 2 * half + 1], factor));
+      word[i] = pack<Element>(o[4 * (j + i) + 2 * half] * factor, o[4 * (j + i) + 2 * half + 1] * factor);
     if (wide) {
       transpose_quad(word);
       if (inside && j + lane < blocks) *reinterpret_cast<Words4*>(to + 8 * (j + lane)) = {{word[0], word[1], word[2], word[3]}};
@@ -182,6 +178,8 @@ HETSP_INLINE void finish_rows(const ForwardParams& params, const QueryItem& item
   const Shape& shape = params.shape;
   const int lane = lane_index();
   const float sink = params.sink == nullptr ? -INFINITY : static_cast<const float*>(params.sink)[item.head];
+  float lse[2];
+  int mend[2];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int place = lane / 4 + 8 * half;
@@ -192,7 +190,19 @@ HETSP_INLINE void finish_rows(const ForwardParams& params, const QueryItem& item
     total += shuffle_xor(total, 2);
     const float seed = inside && params.seed_lse != nullptr ? static_cast<const float*>(params.seed_lse)[statistic] : -INFINITY;
     RowFinish finish = finish_row(top[half], total, seed, sink);
+    lse[half] = finish.lse;
     if (inside && lane % 4 == 0) static_cast<float*>(params.lse)[statistic] = finish.lse;
+    float reached = 0.0f;  // 0 unless some element is a NaN or an infinity
+#pragma unroll
+    for (int j = 0; j < DimV / 8; ++j) reached += 0.0f * o[4 * j + 2 * half] + 0.0f * o[4 * j + 2 * half + 1];
+    if (__any_sync(0xffffffffu, !(reached == 0.0f))) {
+      reached += shuffle_xor(reached, 1);
+      reached += shuffle_xor(reached, 2);
+      if (finish.keys == 0.0f)  // what has no weight has no NaN
+#pragma unroll
+        for (int j = 0; j < DimV / 8; ++j) o[4 * j + 2 * half] = o[4 * j + 2 * half + 1] = 0.0f;
+    }
+    mend[half] = inside && !(reached == 0.0f) && std::isfinite(finish.lse) ? 1 : 0;
     if (params.seed_lse != nullptr) {
       const bool read = inside && seed != -INFINITY;
       const float* const from = static_cast<const float*>(params.seed_out.data) + row * params.seed_out.token_stride +
@@ -202,24 +212,20 @@ HETSP_INLINE void finish_rows(const ForwardParams& params, const QueryItem& item
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
           float& value = o[4 * j + 2 * half + e];
-          value = weighted(value, finish.keys);
+          value *= finish.keys;
           if (read && 8 * j < shape.head_dim_v) value += finish.seed * from[8 * j + e];
         }
       finish.keys = 1.0f;
     }
-    float reached = 0.0f;  // 0 unless some element is a NaN or an infinity
-#pragma unroll
-    for (int j = 0; j < DimV / 8; ++j) reached += 0.0f * o[4 * j + 2 * half] + 0.0f * o[4 * j + 2 * half + 1];
-    reached += shuffle_xor(reached, 1);
-    reached += shuffle_xor(reached, 2);
-    const bool mend = inside && !(reached == 0.0f) && finish.lse - finish.lse == 0.0f;
-    write_row<Element, DimV>(params, row, item.head, inside && !mend, o, half, finish.keys);
+    write_row<Element, DimV>(params, row, item.head, inside && mend[half] == 0, o, half, finish.keys);
+  }
+  if (!__any_sync(0xffffffffu, mend[0] != 0 || mend[1] != 0)) return;
 #pragma unroll 1
-    for (int other = 0; other < 8; ++other) {
-      if (shuffle(static_cast<int>(mend), 4 * other) == 0) continue;
-      const float lse = shuffle(finish.lse, 4 * other);
-      mend_row<Element, DimV>(params, item, row0 + other + 8 * half, lse);
-    }
+  for (int place = 0; place < 16; ++place) {
+    const int from = place % 8 * 4;
+    const int wanted = shuffle(place < 8 ? mend[0] : mend[1], from);
+    const float known = shuffle(place < 8 ? lse[0] : lse[1], from);
+    if (wanted != 0) mend_row<Element, DimV>(params, item, row0 + place, known);
   }
 }
 

@@ -13,17 +13,27 @@
 
 namespace hetsp::attention::cuda::hopper {
 
-template <class ElementT, int Dim, int DimV, int Keys, int Stages = 2, bool PingPong = true, bool Overlap = true,
-          bool Counted = true>
+template <class ElementT, int Dim, int DimV, int Keys, int Stages = 2, bool PingPong = true, bool Overlap = true, int Slack = 8,
+          int QStages = (Dim <= 128 ? 2 : 1), bool Squashed = false, int Early = 1>
 struct ForwardConfig {
   using Element = ElementT;
   static constexpr int dim = Dim, dim_v = DimV, keys = Keys, stages = Stages;
-  static constexpr bool ping_pong = PingPong, overlap = Overlap, counted = Counted;
+  static constexpr bool ping_pong = PingPong, overlap = Overlap;
+  static constexpr float slack = Slack;             // how far above 2^0 a weight may grow before O is rescaled: 2^8
+  static constexpr bool squashed = Squashed;        // see ScoreFactors
+  static constexpr int early = Keys / 32 * Early;  // blocks of 8 columns that are weighed before the last values are waited for
+  static constexpr int q_stages = QStages;
+  static constexpr bool carry = Overlap && QStages > 1;  // a tile's last values are added beside the next tile's first scores
   static constexpr int rows = static_cast<int>(tile_rows);
   using QTile = SharedTile<rows, Dim>;
   using KTile = SharedTile<Keys, Dim>;
   using VTile = SharedTile<Keys, DimV>;
 };
+
+// What is shipped for a bucket of forward_tile().
+template <class Element, int Dim, bool Squashed>
+using ForwardShipped = ForwardConfig<Element, Dim, Dim == 192 ? 128 : Dim, Dim == 256 ? 80 : 128, 2, true, true, 8,
+                                     (Dim <= 128 ? 2 : 1), Squashed>;
 
 constexpr int forward_threads = (1 + consumer_groups) * 128;
 constexpr int consumer_warps = 4 * consumer_groups;
@@ -32,25 +42,44 @@ constexpr int producer_registers = 56, consumer_registers = 224;
 
 enum : int { barrier_turn = 1, barrier_tail = barrier_turn + consumer_groups };  // named barriers
 
+// From a product q . k to a weight 2^(factor s - top): s is the product itself; or, where `squashed`, softcap - 2 softcap /
+// (2^(inner product) + 1), which is softcap tanh(scale product / softcap); or inner product, where the scale is not positive: a
+// factor of the maximum has to be.
+struct ScoreFactors {
+  float factor, inner, softcap;
+  bool squashed;
+};
+
+inline ScoreFactors score_factors(const Score& score) {
+  const bool capped = score.softcap > 0, squashed = capped || !(score.softmax_scale > 0);
+  const double inner = capped ? score.softmax_scale / score.softcap * 2 * kLog2E : score.softmax_scale;
+  return {static_cast<float>(squashed ? kLog2E : score.softmax_scale * kLog2E), static_cast<float>(inner),
+          static_cast<float>(score.softcap), squashed};
+}
+
 struct ForwardArguments {
   ForwardMaps maps;
   ForwardParams params;
+  ScoreFactors factors;
   TileList queries;
   std::int32_t* next_item;
+  std::int32_t together;  // heads at a time, see item_order.h
 };
 
 template <class Config>
 struct alignas(1024) ForwardShared {
-  unsigned char q[Config::QTile::bytes];
+  unsigned char q[Config::q_stages][Config::QTile::bytes];
   unsigned char k[Config::stages][Config::KTile::bytes];
   unsigned char v[Config::stages][Config::VTile::bytes];
   KeyStep step[Config::stages];  // of k's stage
-  QueryItem item;
-  Barrier q_full, q_empty;
+  // An item is read until its rows are written, beside the first step of the next: three may be told before that is over.
+  static constexpr int items = 4;
+  QueryItem item[items];
+  Barrier q_full[Config::q_stages], q_empty[Config::q_stages];
   Barrier k_full[Config::stages], k_empty[Config::stages], v_full[Config::stages], v_empty[Config::stages];
 
   HETSP_INLINE void begin() {  // one thread
-    init(q_full, 1), init(q_empty, consumer_warps);
+    for (int i = 0; i < Config::q_stages; ++i) init(q_full[i], 1), init(q_empty[i], consumer_warps);
     for (int i = 0; i < Config::stages; ++i) {
       init(k_full[i], 1), init(k_empty[i], consumer_warps);
       init(v_full[i], 1), init(v_empty[i], consumer_warps);

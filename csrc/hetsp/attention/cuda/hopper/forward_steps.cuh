@@ -30,8 +30,8 @@ enum Visible : std::int32_t { see_none, see_some, see_all };
 struct alignas(16) KeyStep {
   std::int32_t left, right, end;
   std::int32_t member_begin, member_end;
-  std::int32_t visible;     // two bits a warpgroup: what its rows see of the tile, at most
   std::int32_t clear_from;  // V rows from here on belong to others: to be zeroed. As many as the tile has: none
+  std::int32_t visible;     // two bits a warpgroup: what its rows see of the tile, at most
   std::int32_t is_last;     // of its query tile
 
   __device__ std::int32_t visible_to(int group) const { return visible >> (2 * group) & 3; }
@@ -63,8 +63,8 @@ class KeyWalk {
   __device__ void describe(KeyStep& step) const {
     step.left = left(), step.right = right(), step.end = end();
     step.member_begin = member_begin_, step.member_end = member_end_;
-    step.visible = visible_;
     step.clear_from = k_end_ < params_.shape.total_k ? step.end : Keys;  // behind the tensor the copy engine writes zeros
+    step.visible = visible_;
   }
 
  private:
