@@ -226,6 +226,33 @@ def test_lists_made_once_give_the_same_bits(lengths: list[int]) -> None:
 
 
 @gpu_only
+@pytest.mark.parametrize("family", ["scalar", "mma", "hopper"])
+def test_a_captured_graph_follows_new_lengths_and_numbers(family: str, no_family: None) -> None:
+    hetsp.set_cuda_kernels(family)
+    q, k, v = (torch.randn(300, heads, 64, dtype=torch.bfloat16, requires_grad=True) for heads in (2, 1, 1))
+    grad_out, cu = torch.randn_like(q), torch.tensor([0, 100, 300])
+
+    def run() -> list[Tensor]:
+        out, lse = hetsp.varlen_attention(q, k, v, cu, cu, 300, 300)
+        return [out, lse, *torch.autograd.grad(out, (q, k, v), grad_out)]
+
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        run()  # torch wants it to have run before
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = run()
+    with torch.no_grad():
+        cu.copy_(torch.tensor([0, 250, 300]))
+        q.normal_()
+    graph.replay()
+    for x, expected in zip(found, run(), strict=True):
+        torch.testing.assert_close(x, expected, rtol=2**-7, atol=2**-9)  # dq of hopper is not the same in every run
+
+
+@gpu_only
 def test_work_goes_to_the_current_stream() -> None:
     q = torch.randn(256, 2, 64)
     cu = torch.tensor([0, 256])
