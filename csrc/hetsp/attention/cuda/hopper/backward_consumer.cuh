@@ -230,7 +230,7 @@ struct BackwardConsumer {
         const unsigned stage = turn % stages;
         wait(shared.dout_full[stage], turn / stages % 2);
         if (v_releases != v_loads) release(shared.v_empty), ++v_releases;  // an item without tiles has no V
-        write_gradients<Element, Dim>(params, shared.steps[stage], 64 * consumer + row(), lane(), dk, dv);
+        write_gradients<Element, Dim>(params, shared.steps[stage], 64 * consumer + row(), quad(), dk, dv);
         release(shared.q_empty[stage]), release(shared.dout_empty[stage]);
 #pragma unroll
         for (int i = 0; i < Dim / 2; ++i) dk[i] = 0, dv[i] = 0;
