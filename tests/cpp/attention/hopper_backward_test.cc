@@ -9,6 +9,7 @@
 #include "attention/attention_truth.h"
 #include "attention/tile_list_reference.h"
 #include "hetsp/attention/cuda/hopper/backward.cuh"
+#include "hetsp/attention/cuda/hopper/backward_prepare.cuh"
 #include "support/check.h"
 
 using namespace attention_case;
@@ -276,5 +277,45 @@ TEST(causal_over_several_tiles) {
 }
 TEST(random_bfloat16) { check_random(DType::bfloat16, {{128, 128}, {64, 64}, {72, 40}, {64, 128}, {16, 8}}, 6, 300); }
 TEST(random_float16) { check_random(DType::float16, {{128, 128}, {64, 64}, {96, 104}}, 4, 300); }
+
+// D and the zeroed sums, at any stride; a row that sees nothing has D = 0 though its dout is NaN.
+TEST(prepared_rows) {
+  struct Nothing {};
+  for (unsigned seed = 0; seed < 12; ++seed) {
+    Random random(seed);
+    Case c = random_hopper_case(seed + 900, seed % 2 ? DType::bfloat16 : DType::float16, {64, seed % 3 == 0 ? 128 : 40}, 100);
+    check::context() = c.label;
+    const Shape& s = c.shape;
+    const Truth t = truth(c);
+    Array out = random_array(random, s.dtype, s.total_q, s.heads, s.head_dim_v, false);
+    fill(random, out, s.total_q, s.heads, s.head_dim_v, 1);
+    constexpr std::int64_t dim = 128;
+    std::vector<float> lse(t.lse.begin(), t.lse.end()), dlse(lse.size()), delta(lse.size(), 7), sums;
+    for (float& x : dlse) x = static_cast<float>(random.normal());
+    sums.assign(static_cast<std::size_t>(s.total_q * s.heads * dim + 4), 7);
+    BackwardParams params{};
+    params.shape = s, params.out = out.view(), params.dout = c.dout.view(), params.lse = lse.data();
+    params.dlse = seed % 4 == 0 ? nullptr : dlse.data();
+    params.fill_delta = seed == 11 ? nullptr : delta.data();
+    cuda_on_cpu::launch<Nothing>(2, hopper::prepare_threads,
+                                 [&](Nothing&) { hopper::prepare_rows(params, sums.data(), static_cast<int>(dim)); });
+    for (std::size_t i = 0; i < sums.size(); ++i) CHECK_EQ(sums[i], i + 4 < sums.size() ? 0.0f : 7.0f);
+    for (std::int64_t row = 0; row < s.total_q; ++row)
+      for (std::int64_t head = 0; head < s.heads; ++head) {
+        const auto at = static_cast<std::size_t>(head * s.total_q + row);
+        double sum = params.dlse == nullptr ? 0 : -static_cast<double>(dlse[at]), mass = std::abs(sum);
+        for (std::int64_t i = 0; i < s.head_dim_v; ++i) {
+          const double x = out.at(row, head, i) * c.dout.at(row, head, i);
+          sum += x, mass += std::abs(x);
+        }
+        if (seed == 11)
+          CHECK_EQ(delta[at], 7.0f);
+        else if (t.lse[at] == -kInfinity)
+          CHECK_EQ(delta[at], 0.0f);
+        else
+          CHECK_NEAR(static_cast<double>(delta[at]), sum, 16 * roundoff(DType::float32) * mass);
+      }
+  }
+}
 
 TEST_MAIN()

@@ -132,14 +132,17 @@ void forward(const ForwardParams& params, Family family, void* workspace, void* 
 }
 
 void backward(const BackwardParams& params, Family family, void* workspace, void* stream) {
-  if (params.fill_delta != nullptr) delta(delta_params(params), stream);
+  Carving memory(workspace);
+  const Workspace parts = family == Family::scalar ? Workspace{} : lay_out(params, family, memory);
+  if (family == Family::hopper) {
+    hopper::prepare(params, parts.dq_sums, stream);
+  } else if (params.fill_delta != nullptr) {
+    delta(delta_params(params), stream);
+  }
   if (params.sink != nullptr) sink_gradient(params, stream);
   if (family == Family::scalar) return scalar_backward(params, workspace, stream);
-  Carving memory(workspace);
-  const Workspace parts = lay_out(params, family, memory);
   const TileLists lists = lists_for(params, family, parts, stream);
   if (family == Family::hopper) {
-    clear(parts.dq_sums, dq_sums_of(params) * static_cast<std::int64_t>(sizeof(float)), stream);
     hopper::backward(params, lists.keys, lists.counters, backward_maps(params, parts.dq_sums), stream);
     return hopper::finish_dq(params, parts.dq_sums, stream);
   }

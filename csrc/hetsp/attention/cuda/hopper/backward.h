@@ -37,7 +37,10 @@ struct BackwardMaps {
 void backward(const BackwardParams& params, const TileList& keys, std::int32_t* next_item, const BackwardMaps& maps,
               void* stream);
 
-// dq of dq_sums.
+// Ahead of it: zeroes dq_sums and, where params.fill_delta is set, fills that with D, from out and dout in the 16-bit type.
+void prepare(const BackwardParams& params, float* dq_sums, void* stream);
+
+// After it: dq of dq_sums.
 void finish_dq(const BackwardParams& params, const float* dq_sums, void* stream);
 
 }  // namespace hetsp::attention::cuda::hopper

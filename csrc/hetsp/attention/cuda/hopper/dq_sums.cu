@@ -1,6 +1,7 @@
 #include "hetsp/attention/cuda/hopper/dq_sums.cuh"
 
 #include "hetsp/attention/cuda/hopper/backward.h"
+#include "hetsp/attention/cuda/hopper/backward_prepare.cuh"
 #include "hetsp/attention/cuda/launch.cuh"
 #include "hetsp/base/ceil_div.h"
 
@@ -13,7 +14,20 @@ __global__ void __launch_bounds__(block_threads)
   finish_dq_groups(params, sums, dim);
 }
 
+__global__ void __launch_bounds__(prepare_threads)
+    prepare_kernel(const __grid_constant__ BackwardParams params, float* sums, int dim) {
+  prepare_rows(params, sums, dim);
+}
+
 }  // namespace
+
+void prepare(const BackwardParams& params, float* dq_sums, void* stream) {
+  constexpr std::int64_t pairs = prepare_threads / pair_threads * pairs_at_once;  // of a block
+  const std::int64_t blocks = ceil_div(params.shape.total_q * params.shape.heads, pairs);
+  prepare_kernel<<<static_cast<unsigned>(smaller<std::int64_t>(blocks, 0x7fffffff)), prepare_threads, 0,
+                   static_cast<cudaStream_t>(stream)>>>(params, dq_sums, backward_tile(params.shape).dim);
+  check(cudaGetLastError(), "varlen_attention_backward on Hopper, D");
+}
 
 void finish_dq(const BackwardParams& params, const float* dq_sums, void* stream) {
   const int dim = backward_tile(params.shape).dim;
