@@ -68,9 +68,13 @@ contract() {
 
 # Only our kernels: torch's are right, and many. What the machine refuses is a failed stage, with the tool's words in its log.
 sanitized() {
-  local filter
-  filter="$(compute-sanitizer --help 2>/dev/null | grep -oE -m 1 -- '--kernel-(regex|name)\b' | head -n 1)"
-  PYTORCH_NO_CUDA_MEMORY_CACHING=1 timeout -k 3 "$2" compute-sanitizer --tool "$1" ${filter:+$filter kernel_substring=hetsp} --error-exitcode 9 \
+  local option filter=()
+  for option in --kernel-name --kernel-regex; do  # its name changed with the tool's version
+    compute-sanitizer "$option" kernel_substring=hetsp true 2>&1 | grep -qiE 'unrecogni|unknown|invalid|usage' && continue
+    filter=("$option" kernel_substring=hetsp)
+    break
+  done
+  PYTORCH_NO_CUDA_MEMORY_CACHING=1 timeout -k 3 "$2" compute-sanitizer --tool "$1" "${filter[@]}" --error-exitcode 9 \
     --print-limit 20 python3 -m tests.python.attention.small_set --cases "$3"
 }
 memcheck() { sanitized memcheck 88 15; }
