@@ -73,8 +73,8 @@ struct Scratch {
 };
 
 __global__ void delta_kernel(const __grid_constant__ DeltaParams params) {
-  __shared__ float partial[cuda::groups][cuda::lanes];
-  cuda::backward_delta(params, partial);
+  __shared__ double partial[cuda::groups][cuda::lanes];
+  cuda::backward_delta<float>(params, partial);
 }
 
 Segment* upload(const std::vector<Segment>& segments) {

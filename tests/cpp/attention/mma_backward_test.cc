@@ -61,7 +61,7 @@ Run run_as(const Case& c, const Output& output, const Tiles& tiles) {
     constexpr mma::Gradient g = decltype(gradient)::value;
     using Shared = mma::BackwardShared<Dim, g>;
     const mma::Scratch scratch = mma::scratch_of_pass(words.data(), pass++);
-    cuda_on_cpu::launch<Shared>(kBlocks, mma::BackwardPlan<Dim>::warps * mma::warp_lanes, [&](Shared& shared) {
+    cuda_on_cpu::launch<Shared>(kBlocks, mma::BackwardPlan<Dim, g>::warps * mma::warp_lanes, [&](Shared& shared) {
       mma::backward_items<Element, Dim, g>(params, own.list(), scratch, shared);
     });
     run.suspects += *scratch.suspect_count;

@@ -27,15 +27,16 @@ struct Run {
   std::int32_t suspects;
 };
 
-template <class Element, int Dim>
+template <class Element, int Dim, class Plan = mma::ForwardPlan<Dim>>
 Run run_as(const Case& c, const HostTiles& tiles) {
   Run run{empty_output(c), 0};
   const ForwardParams params = forward_params(c, run.output);
   std::vector<std::int32_t> words = fresh_scratch();
   const mma::Scratch scratch = mma::scratch_of_pass(words.data(), 0);
-  using Shared = mma::ForwardShared<Dim>;
-  cuda_on_cpu::launch<Shared>(kBlocks, mma::ForwardPlan<Dim>::warps * mma::warp_lanes,
-                              [&](Shared& shared) { mma::forward_items<Element, Dim>(params, tiles.list(), scratch, shared); });
+  using Shared = mma::ForwardShared<Dim, Plan>;
+  cuda_on_cpu::launch<Shared>(kBlocks, Plan::warps * mma::warp_lanes, [&](Shared& shared) {
+    mma::forward_items<Element, Dim, Plan>(params, tiles.list(), scratch, shared);
+  });
   run.suspects = *scratch.suspect_count;
   using Repair = mma::RepairForwardShared<Dim>;
   cuda_on_cpu::launch<Repair>(kBlocks, cuda::block_threads,
@@ -47,6 +48,7 @@ Run run_forward(const Case& c, const HostTiles& tiles) {
   const std::int64_t dim = std::max(c.shape.head_dim, c.shape.head_dim_v);
   const auto bucket = [&](auto element) {
     using Element = decltype(element);
+    if (dim > 128 && c.shape.total_q % 2 == 0) return run_as<Element, 256, mma::WideForwardPlan>(c, tiles);
     return dim <= 64    ? run_as<Element, 64>(c, tiles)
            : dim <= 128 ? run_as<Element, 128>(c, tiles)
                         : run_as<Element, 256>(c, tiles);

@@ -9,7 +9,7 @@ namespace hetsp::attention::cuda::mma {
 namespace {
 
 template <class Element, int Dim, Gradient G>
-__global__ void __launch_bounds__(BackwardPlan<Dim>::warps* warp_lanes, BackwardPlan<Dim>::blocks)
+__global__ void __launch_bounds__(BackwardPlan<Dim, G>::warps* warp_lanes, BackwardPlan<Dim, G>::blocks)
     backward_kernel(const __grid_constant__ BackwardParams params, const __grid_constant__ TileList own,
                     const __grid_constant__ Scratch scratch) {
   extern __shared__ __align__(128) unsigned char memory[];
@@ -24,10 +24,10 @@ void backward(const BackwardParams& params, const TileList& queries, const TileL
   select(shape, [&](auto element, auto bucket) {
     using Element = decltype(element);
     constexpr int dim = decltype(bucket)::value;
-    using Plan = BackwardPlan<dim>;
     int pass = 0;
     const auto run = [&](auto gradient, const TileList& own, std::int64_t rows, std::int64_t heads) {
       constexpr Gradient g = decltype(gradient)::value;
+      using Plan = BackwardPlan<dim, g>;
       const Scratch own_scratch = scratch_of_pass(scratch, pass++);
       launch_items("varlen_attention_backward, mma", backward_kernel<Element, dim, g>,
                    most_tiles(rows, params.segment_count) * heads, Plan::warps * warp_lanes, sizeof(BackwardShared<dim, g>),

@@ -12,25 +12,32 @@
 
 namespace hetsp::attention::cuda::mma {
 
+// The block's item. It stays here, to be read where it is needed: in registers it would cost sums.
 struct ItemShared {
-  std::int32_t item, suspect;
+  std::int32_t item, suspect, head;
+  Tile tile;
 };
 
-// The block's next item, or -1; all threads call, and have left shared memory when it returns.
-__device__ inline std::int32_t next_item(const Scratch& scratch, const TileList& list, std::int32_t heads, ItemShared& shared) {
+// Takes the block's next item, or returns false; all threads call, and have left shared memory when it returns.
+__device__ inline bool next_item(const Scratch& scratch, const TileList& list, std::int32_t heads, ItemShared& shared) {
   __syncthreads();
   if (threadIdx.x == 0) {
     const std::int32_t item = atomicAdd(scratch.next_item, 1);
-    shared.item = item < *list.count * heads ? item : -1;
-    shared.suspect = 0;
+    const bool there = item < *list.count * heads;
+    shared.item = there ? item : -1, shared.suspect = 0;
+    if (there) shared.head = item % heads, shared.tile = list.tiles[item / heads];
   }
   __syncthreads();
-  return shared.item;
+  return shared.item >= 0;
 }
 
-// Notes the item where any thread's `trace` is NaN; all threads call.
-__device__ inline void note_suspect(const Scratch& scratch, float trace, ItemShared& shared) {
+// The item is suspect where any thread's `trace` is NaN.
+__device__ inline void suspect(float trace, ItemShared& shared) {
   if (!(trace == 0.0f)) atomicMax(&shared.suspect, 1);
+}
+
+// Writes the item down if it is suspect; all threads call.
+__device__ inline void note_suspect(const Scratch& scratch, ItemShared& shared) {
   __syncthreads();
   if (threadIdx.x != 0 || shared.suspect == 0) return;
   const std::int32_t place = atomicAdd(scratch.suspect_count, 1);
