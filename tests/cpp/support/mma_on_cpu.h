@@ -7,6 +7,7 @@
 //   wrong operands            matrix products are computed from the registers of all lanes, by the layout of the PTX ISA
 #pragma once
 
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -120,13 +121,14 @@ namespace hetsp::attention::cuda::mma {
 using mma_on_cpu::Place;
 
 using SharedAddress = std::uintptr_t;
-inline SharedAddress shared_address(const void* pointer) { return reinterpret_cast<SharedAddress>(pointer); }
+inline SharedAddress shared_address(const void* pointer) { return std::bit_cast<SharedAddress>(pointer); }
+inline void* pointer_of(SharedAddress address) { return std::bit_cast<void*>(address); }
 
 inline void load_matrices(std::uint32_t (&r)[4], SharedAddress row, const Place& where = Place::here()) {
-  mma_on_cpu::load<false>(r, reinterpret_cast<const void*>(row), where);
+  mma_on_cpu::load<false>(r, pointer_of(row), where);
 }
 inline void load_matrices_transposed(std::uint32_t (&r)[4], SharedAddress row, const Place& where = Place::here()) {
-  mma_on_cpu::load<true>(r, reinterpret_cast<const void*>(row), where);
+  mma_on_cpu::load<true>(r, pointer_of(row), where);
 }
 
 template <class Element>
@@ -151,10 +153,10 @@ inline float shuffle_xor(float value, int mask, const Place& where = Place::here
 }
 
 inline void copy_16(SharedAddress shared, const void* global, int bytes) {
-  mma_on_cpu::copy(reinterpret_cast<void*>(shared), global, 16, bytes);
+  mma_on_cpu::copy(pointer_of(shared), global, 16, bytes);
 }
 inline void copy_4(SharedAddress shared, const void* global, int bytes) {
-  mma_on_cpu::copy(reinterpret_cast<void*>(shared), global, 4, bytes);
+  mma_on_cpu::copy(pointer_of(shared), global, 4, bytes);
 }
 inline void commit_copies() { mma_on_cpu::own_groups().emplace_back(); }
 template <int N>
