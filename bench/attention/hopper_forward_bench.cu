@@ -180,10 +180,11 @@ struct Variant {
   void (*launch)(const ForwardArguments&, void*);
   void (*launch_squashed)(const ForwardArguments&, void*);
 };
-template <class Element, int Dim, int DimV, int Keys, bool PingPong = true, int Early = 1, int QStages = (Dim <= 128 ? 2 : 1)>
+template <class Element, int Dim, int DimV, int Keys, bool PingPong = true, int Early = (Dim == 256 ? 0 : 1),
+          int QStages = (Dim <= 128 ? 2 : 1)>
 Variant variant(const char* name) {
   return {name, Dim, Keys, std::is_same_v<Element, BFloat16> ? DType::bfloat16 : DType::float16,
-          launch_forward<ForwardConfig<Element, Dim, DimV, Keys, 2, PingPong, true, 8, QStages, false, Early>>};
+          launch_forward<ForwardConfig<Element, Dim, DimV, Keys, 2, PingPong, true, QStages, false, Early>>};
 }
 template <class Element, int Dim>
 Variant shipped(const char* name) {

@@ -240,6 +240,20 @@ TEST(scores_far_below_zero) {  // where a finite stand-in for minus infinity wou
   check_case(c);
 }
 
+// Key tiles are walked from the last to the first, and a row's weights are kept against the maximum of the first that it saw,
+// until they grow too far: by little, by much, by more than a float holds; in some rows of a warp and not in others.
+TEST(weights_that_outgrow_their_origin) {
+  for (const DType dtype : {DType::bfloat16, DType::float16}) {
+    Case c = plain_case({200, 512, 2, 1, 64, 64, dtype}, {{0, 200, 0, 512, 0, 0, -1, -1}}, 11);
+    c.label = "outgrown";
+    const std::vector<double> steps{512, 24, 8, -32};  // of the tiles of 128 keys
+    for (std::int64_t key = 0; key < 512; ++key)
+      for (std::int64_t i = 0; i < 8; ++i) c.k.set(key, 0, i, i == 0 ? steps[static_cast<std::size_t>(key / 128)] : 0);
+    for (std::int64_t row = 0; row < 200; ++row) c.q.set(row, 0, 0, row % 5 == 0 ? 8 : row % 5 - 2), c.q.set(row, 1, 0, 1);
+    check_case(c);
+  }
+}
+
 TEST(a_scale_of_zero_or_less) {
   for (const double scale : {0.0, -0.2}) {
     Case c = plain_case({150, 150, 1, 1, 64, 64, DType::bfloat16}, {{0, 150, 0, 150, 0, 0, -1, 0}}, 9);

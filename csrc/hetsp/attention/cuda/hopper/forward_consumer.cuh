@@ -42,8 +42,7 @@ class ForwardConsumer {
       wait(shared_.q_full[q_.stage], q_.parity);
       is_end = shared_.item[item_].rows < 0;
       if constexpr (Config::carry) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) past_top_[half] = top_[half], past_sum_[half] = sum_[half];
+        past() = {{top_[0], top_[1]}, {sum_[0], sum_[1]}};
         begin();
         walk();
         owed_ = true;
@@ -58,6 +57,9 @@ class ForwardConsumer {
       q_.next();
     }
   }
+
+  // The state of the item before, out of the way.
+  HETSP_INLINE SoftmaxPair& past() { return shared_.past[group_ * 128 + warp_index() % 4 * 32 + lane_index()]; }
 
   HETSP_INLINE void begin() {
     top_[0] = top_[1] = -INFINITY;
@@ -107,17 +109,19 @@ class ForwardConsumer {
       mma_wait<0>();
       hold(s_);
       release_scores(last);
-      const Origin origin = find_origin<true>(step, visible);
-      weigh<0, Config::early>(origin);  // in two parts, as below: a row's sum is grouped alike wherever it is made
-      weigh<Config::early, keys / 8>(origin);
-      round();
-      shrink[0] = origin.shrink[0], shrink[1] = origin.shrink[1];
+      prepare_scores<true>(step, visible);
+      if (__any_sync(0xffffffffu, top_[0] == -INFINITY || top_[1] == -INFINITY))
+        move_origin(top_[0] == -INFINITY, top_[1] == -INFINITY, shrink);
+      Weights w;
+      weigh_anew(w);
+      check_weights(w, shrink);
     } else {
       overlapped_step<true>(step, visible, last, shrink);
     }
     pending_ = visible != see_none;
     if (Config::carry && owed_) {
-      settle((item_ + Shared::items - 1) % Shared::items, past_top_, past_sum_);
+      const SoftmaxPair of = past();
+      settle((item_ + Shared::items - 1) % Shared::items, of.top, of.sum);
       owed_ = false;
     } else {
       rescale(shrink);
@@ -145,22 +149,26 @@ class ForwardConsumer {
     mma_wait<1>();
     hold(s_);
     release_scores(last);
-    Origin origin = find_origin<Masked>(step, visible);
-    weigh<0, Config::early>(origin);
-    hold(s_);
-    wait(shared_.k_full[k_.stage], k_.parity);  // there is a next step, if only that of the end
+    prepare_scores<Masked>(step, visible);
+    Weights w;
+    float origin[2] = {top_[0], top_[1]};
+    weigh<0, Config::early>(w, origin, [&](int pair, std::uint32_t both) { w.early[pair] = both; });
+    // There is a next step, if only that of the end. Its parity is said to depend on the weights above, whose sum is never -1.
+    wait(shared_.k_full[k_.stage], k_.parity ^ (w.sum(0) + w.sum(1) == -1.0f ? 1u : 0u));
     mma_wait<0>();
     hold(o_);
     const bool next_is_plain = is_plain();
     // ptxas may move the wait above over whatever does not depend on it, and did: before all weights, when nothing ran beside
     // the product, or behind them all, when their rounding had to wait. So the second half depends on what is read behind it:
     // 0.
-    const float nothing = __uint_as_float(static_cast<std::uint32_t>(shared_.step[k_.stage].clear_from) & 0x40000000u);
-    origin.of[0] += nothing, origin.of[1] += nothing;
+    const std::uint32_t nothing = static_cast<std::uint32_t>(shared_.step[k_.stage].clear_from) & 0x40000000u;
+    origin[0] += __uint_as_float(nothing), origin[1] += __uint_as_float(nothing);
     release_values();
-    weigh<Config::early, keys / 8>(origin);
-    round();
-    shrink[0] = origin.shrink[0], shrink[1] = origin.shrink[1];
+    weigh<Config::early, keys / 8>(w, origin, [&](int pair, std::uint32_t both) { p_[pair / 4][pair % 4] = both; });
+#pragma unroll
+    for (int pair = 0; pair < 2 * Config::early; ++pair) p_[pair / 4][pair % 4] = w.early[pair] | nothing;
+    shrink[0] = shrink[1] = 1.0f;
+    check_weights(w, shrink);
     return next_is_plain;
   }
 
@@ -211,15 +219,72 @@ class ForwardConsumer {
     mma_commit();
   }
 
-  // Where the weights of this step stand: 2^(score - origin). The state moves on, and O has to be multiplied by `shrink`.
-  struct Origin {
-    float of[2], shrink[2];  // of the thread's two rows
+  // The weights of a step, 2^(score - top), in pairs rounded to 16 bits, and their exact sums by row, all of the thread's
+  // columns. Scores stay as they are. p_ is an operand of the last step's values until those are waited for: `early` weights
+  // come before.
+  struct Weights {
+    std::uint32_t early[Config::early > 0 ? 2 * Config::early : 1];
+    float total[2][2] = {};
+    HETSP_INLINE float sum(int half) const { return total[half][0] + total[half][1]; }
   };
 
   template <bool Masked>
-  HETSP_INLINE Origin find_origin(const KeyStep& step, std::int32_t visible) {
+  HETSP_INLINE void prepare_scores(const KeyStep& step, std::int32_t visible) {
     if constexpr (Config::squashed) squash();
     if (Masked && visible != see_all) mask(step);
+  }
+
+  // Of the columns in blocks [Begin, End) of 8: give(pair of the accumulator, its weights rounded).
+  template <int Begin, int End, class Give>
+  HETSP_INLINE void weigh(Weights& w, const float (&origin)[2], const Give& give) {
+    const float factor = in_.factors.factor;
+#pragma unroll
+    for (int j = Begin; j < End; ++j)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int i = 4 * j + 2 * half;
+        const float low = exp2_fast(s_[i] * factor - origin[half]), high = exp2_fast(s_[i + 1] * factor - origin[half]);
+        w.total[half][0] += low, w.total[half][1] += high;
+        give(i / 2, pack<Element>(low, high));
+      }
+  }
+
+  // With 0 for an origin of -inf, whose row sees nothing yet.
+  HETSP_INLINE void weigh_anew(Weights& w) {
+    float origin[2];
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      origin[half] = top_[half] == -INFINITY ? 0.0f : top_[half];
+      w.total[half][0] = w.total[half][1] = 0.0f;
+    }
+    weigh<0, keys / 8>(w, origin, [&](int pair, std::uint32_t both) { p_[pair / 4][pair % 4] = both; });
+  }
+
+  // Any origin serves that keeps weights from overflowing: floating-point numbers have the same digits everywhere. So a row's
+  // origin is its maximum when it first sees something, and again only when weights have grown beyond 2^growth; no maximum is
+  // sought otherwise. A row without origin (-inf) and a NaN fail the test too. What a row does depends on its own scores alone.
+  HETSP_INLINE void check_weights(Weights& w, float (&shrink)[2]) {
+    constexpr float limit = Config::growth;
+    const bool fine = w.sum(0) < limit && w.sum(1) < limit;
+    if (__any_sync(0xffffffffu, !fine)) {
+      int grown[2];
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        grown[half] = w.sum(half) < limit ? 0 : 1;
+        grown[half] |= shuffle_xor(grown[half], 1);
+        grown[half] |= shuffle_xor(grown[half], 2);
+      }
+      float moved[2];
+      move_origin(grown[0] != 0, grown[1] != 0, moved);
+      shrink[0] *= moved[0], shrink[1] *= moved[1];
+      weigh_anew(w);
+    }
+#pragma unroll
+    for (int half = 0; half < 2; ++half) sum_[half] = sum_[half] * shrink[half] + w.sum(half);
+  }
+
+  // To the row's maximum where that is asked for and higher. O and the sum have to be multiplied by `shrink`.
+  HETSP_INLINE void move_origin(bool first, bool second, float (&shrink)[2]) {
     constexpr int chains = 4;  // a maximum takes twice as long to come as to begin
     float highest[2][chains];
 #pragma unroll
@@ -230,39 +295,16 @@ class ForwardConsumer {
         float& high = highest[half][i % chains];
         high = i < chains ? x : fmaxf(high, x);
       }
-    Origin origin;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       float high = fmaxf(fmaxf(highest[half][0], highest[half][1]), fmaxf(highest[half][2], highest[half][3]));
       high = fmaxf(high, shuffle_xor(high, 1));
       high = fmaxf(high, shuffle_xor(high, 2));
-      // Any number near the maximum serves as the origin: it moves only when weights would grow beyond 2^slack, and O with it.
-      const float seen = high * in_.factors.factor, top = seen > top_[half] + Config::slack ? seen : top_[half];
-      origin.of[half] = top == -INFINITY ? 0.0f : top;
-      origin.shrink[half] = exp2_fast(top_[half] - origin.of[half]);
+      const float seen = high * in_.factors.factor;
+      const float top = (half == 0 ? first : second) && seen > top_[half] ? seen : top_[half];
+      shrink[half] = top == top_[half] ? 1.0f : exp2_fast(top_[half] - top);
       top_[half] = top;
-      sum_[half] *= origin.shrink[half];
     }
-    return origin;
-  }
-
-  // Scores to weights, in place, of the columns in blocks [Begin, End) of 8; and their sums.
-  template <int Begin, int End>
-  HETSP_INLINE void weigh(const Origin& origin) {
-    const float factor = in_.factors.factor;
-    float total[2][2] = {};
-#pragma unroll
-    for (int j = Begin; j < End; ++j)
-#pragma unroll
-      for (int half = 0; half < 2; ++half)
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          float& x = s_[4 * j + 2 * half + e];
-          x = exp2_fast(x * factor - origin.of[half]);
-          total[half][e] += x;
-        }
-#pragma unroll
-    for (int half = 0; half < 2; ++half) sum_[half] += total[half][0] + total[half][1];
   }
 
   // The GPU's own tanh is right to 2^-12, which at softcap 30 would be 0.7 % of a weight; this to 2^-22 of the softcap.
@@ -301,13 +343,6 @@ class ForwardConsumer {
   HETSP_INLINE static int columns_before(int bound) { return (bound >> 3) * 2 + smaller(bound & 7, 2); }
   HETSP_INLINE static std::uint32_t low_bits(int count) {
     return count <= 0 ? 0u : count >= 32 ? 0xffffffffu : (1u << count) - 1u;
-  }
-
-  HETSP_INLINE void round() {
-#pragma unroll
-    for (int i = 0; i < keys / 16; ++i)
-#pragma unroll
-      for (int x = 0; x < 4; ++x) p_[i][x] = pack<Element>(s_[8 * i + 2 * x], s_[8 * i + 2 * x + 1]);
   }
 
   HETSP_INLINE void rescale(const float (&shrink)[2]) {
@@ -356,7 +391,6 @@ class ForwardConsumer {
   std::uint32_t p_[keys / 16][4];
   float o_[dim_v / 2];
   float top_[2], sum_[2];  // sum_: of the thread's own columns
-  float past_top_[2], past_sum_[2];
 };
 
 }  // namespace hetsp::attention::cuda::hopper

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "hetsp/attention/cuda/hopper/forward.h"
 #include "hetsp/attention/cuda/hopper/forward_output.cuh"
@@ -13,13 +14,15 @@
 
 namespace hetsp::attention::cuda::hopper {
 
-template <class ElementT, int Dim, int DimV, int Keys, int Stages = 2, bool PingPong = true, bool Overlap = true, int Slack = 8,
-          int QStages = (Dim <= 128 ? 2 : 1), bool Squashed = false, int Early = 1>
+template <class ElementT, int Dim, int DimV, int Keys, int Stages = 2, bool PingPong = true, bool Overlap = true,
+          int QStages = (Dim <= 128 ? 2 : 1), bool Squashed = false, int Early = (Dim == 256 ? 0 : 1)>
 struct ForwardConfig {
   using Element = ElementT;
   static constexpr int dim = Dim, dim_v = DimV, keys = Keys, stages = Stages;
   static constexpr bool ping_pong = PingPong, overlap = Overlap;
-  static constexpr float slack = Slack;             // how far above 2^0 a weight may grow before O is rescaled: 2^8
+  // How far the weights of a row may grow above that of its first maximum before it gets a new one. Far from where O could
+  // overflow, or a weight in float16; and seldom reached: 14 in units of the scores.
+  static constexpr float growth = std::is_same_v<Element, Float16> ? 0x1p14f : 0x1p20f;
   static constexpr bool squashed = Squashed;        // see ScoreFactors
   static constexpr int early = Keys / 32 * Early;  // blocks of 8 columns that are weighed before the last values are waited for
   static constexpr int q_stages = QStages;
@@ -32,8 +35,8 @@ struct ForwardConfig {
 
 // What is shipped for a bucket of forward_tile().
 template <class Element, int Dim, bool Squashed>
-using ForwardShipped = ForwardConfig<Element, Dim, Dim == 192 ? 128 : Dim, Dim == 256 ? 80 : 128, 2, true, true, 8,
-                                     (Dim <= 128 ? 2 : 1), Squashed>;
+using ForwardShipped =
+    ForwardConfig<Element, Dim, Dim == 192 ? 128 : Dim, Dim == 256 ? 80 : 128, 2, true, true, (Dim <= 128 ? 2 : 1), Squashed>;
 
 constexpr int forward_threads = (1 + consumer_groups) * 128;
 constexpr int consumer_warps = 4 * consumer_groups;
@@ -66,11 +69,17 @@ struct ForwardArguments {
   std::int32_t together;  // heads at a time, see item_order.h
 };
 
+// The softmax state of a thread's two rows, `sum` of its own columns.
+struct alignas(16) SoftmaxPair {
+  float top[2], sum[2];
+};
+
 template <class Config>
 struct alignas(1024) ForwardShared {
   unsigned char q[Config::q_stages][Config::QTile::bytes];
   unsigned char k[Config::stages][Config::KTile::bytes];
   unsigned char v[Config::stages][Config::VTile::bytes];
+  SoftmaxPair past[Config::carry ? consumer_groups * 128 : 1];
   KeyStep step[Config::stages];  // of k's stage
   // An item is read until its rows are written, beside the first step of the next: three may be told before that is over.
   static constexpr int items = 4;
