@@ -103,6 +103,7 @@ class BlockState {
   BlockState& operator=(const BlockState&) = delete;
   virtual ~BlockState() = default;
   virtual bool work_when_idle() { return false; }  // did something that may let a fiber go on
+  virtual void meet() {}  // all threads have come to a __syncthreads()
   virtual void finish() {}
 };
 
@@ -271,7 +272,10 @@ CUDA_ON_CPU_UNSEEN inline void leave(Scheduler& all, Fiber& self) {
 #endif
 }
 
-CUDA_ON_CPU_UNSEEN inline void complete_barrier(Block& block) { block.arrived = 0, ++block.generation; }
+CUDA_ON_CPU_UNSEEN inline void complete_barrier(Block& block) {
+  block.arrived = 0, ++block.generation;
+  for (const auto& [layer, state] : block.states) state->meet();
+}
 
 CUDA_ON_CPU_UNSEEN inline void fiber_main() {
   Scheduler& all = scheduler();
@@ -288,9 +292,12 @@ CUDA_ON_CPU_UNSEEN inline void fiber_main() {
     }
     release(&all.block_end);
     self.finished = true;
-    Block& block = *self.block;
-    --block.live;
-    if (block.live > 0 && block.arrived == block.live) complete_barrier(block);
+    {
+      const Unseen unseen;
+      Block& block = *self.block;
+      --block.live;
+      if (block.live > 0 && block.arrived == block.live) complete_barrier(block);
+    }
     leave(all, self);
   }
 }

@@ -62,7 +62,8 @@ inline bool at_random() { return scheduler().options.seed >= 2 && scheduler().ne
 struct HopperBlock : BlockState {
   Block& block;
   std::vector<unsigned char> seen;  // shared memory as wgmma and bulk copies see it
-  bool to_publish = false;
+  std::vector<bool> fenced;  // threads that have fenced since it was brought up to date
+  int fences = 0;
   std::set<const void*> barriers;
   NamedBarrier named[16];
   std::vector<std::shared_ptr<Asynchronous>> copies;       // under way
@@ -74,15 +75,21 @@ struct HopperBlock : BlockState {
   explicit HopperBlock(Block& own)
       : block(own),
         seen(own.shared_bytes, 0xff),
+        fenced(own.dim.x, false),
         registers(own.dim.x, std::min(248, static_cast<int>(65536 / own.dim.x / 8 * 8))),
         free_registers(65536 - static_cast<int>(own.dim.x) * registers[0]) {}
 
-  // The picture follows only when somebody could look: at the next barrier or asynchronous read.
-  CUDA_ON_CPU_UNSEEN void publish() {
-    if (!to_publish) return;
-    to_publish = false;
-    for (std::size_t i = 0; i < seen.size(); ++i) seen[i] = block.shared[i];
+  // The picture follows only when somebody could look: at the next barrier, or at an asynchronous read of the thread's own.
+  void publish() {
+    if (fences == 0) return;
+    fences = 0;
+    std::fill(fenced.begin(), fenced.end(), false);
+    std::memcpy(seen.data(), block.shared, seen.size());
   }
+  void publish_own() {
+    if (fenced[threadIdx.x]) publish();
+  }
+  void meet() override { publish(); }
   bool work_when_idle() override {
     if (copies.empty()) return false;
     const std::size_t at = scheduler().options.seed < 2 ? 0 : scheduler().next_random() % copies.size();
@@ -194,7 +201,9 @@ inline void named_arrive(int id, int threads, const cuda_on_cpu::Place& where = 
 
 inline void fence_async_proxy() {
   const cuda_on_cpu::detail::Unseen unseen;
-  cuda_on_cpu::detail::hopper_block().to_publish = true;
+  auto& block = cuda_on_cpu::detail::hopper_block();
+  block.fenced[threadIdx.x] = true;
+  ++block.fences;
 }
 
 // From the begin of the block's shared memory: on the device too it is a small number.

@@ -214,7 +214,7 @@ inline void reduce_add_box(const TensorMap& map, const void* shared, int c0, int
   if (address % 128 != 0) cuda_on_cpu::fail("a box at no multiple of 128 bytes", where);
   if (address + static_cast<std::size_t>(parts.bytes()) > block.seen.size())
     cuda_on_cpu::fail("a box that crosses the end of shared memory", where);
-  block.publish();
+  block.publish_own();
   detail::seen_to_read(shared, static_cast<std::size_t>(parts.bytes()));
   const auto copy = std::make_shared<detail::Reduce>(parts, block, address, c0, c1, c2);
   detail::own_bulk_groups().open.push_back(copy);

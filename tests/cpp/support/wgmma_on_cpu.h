@@ -6,29 +6,27 @@
 
 namespace cuda_on_cpu::detail {
 
-struct Product {
+// A product as a thread wishes it; all threads of the warpgroup wish the same.
+struct Wish {
   int n;
   bool bf16, registers, transpose_a, transpose_b, accumulate;
-  std::uint64_t a, b;
+  std::uint64_t a, b;  // descriptors; a: 0 where it is in registers
   Place where;
+
+  bool same_as(const Wish& other) const {
+    return n == other.n && bf16 == other.bf16 && registers == other.registers && transpose_a == other.transpose_a &&
+           transpose_b == other.transpose_b && accumulate == other.accumulate && a == other.a && b == other.b;
+  }
+};
+
+struct Product : Wish {
+  explicit Product(const Wish& wish) : Wish(wish) {}
   // Of each thread.
   int issued = 0;
   float* d[128];
   std::uint32_t fragment[128][4];
   bool kept[128];  // where no product under way wrote the same registers,
   std::vector<float> before;  // [128][n / 2], what they held
-
-  bool same_as(const Product& other) const {
-    return n == other.n && bf16 == other.bf16 && registers == other.registers && transpose_a == other.transpose_a &&
-           transpose_b == other.transpose_b && accumulate == other.accumulate && (registers || a == other.a) && b == other.b;
-  }
-};
-
-// What a product reads of shared memory.
-struct Operands {
-  std::uint64_t a, b;
-  int n;
-  bool registers, transpose_a, transpose_b;
 };
 
 inline int accumulator_row(int thread, int r) { return thread / 32 * 16 + thread % 32 / 4 + (r / 2 % 2) * 8; }
@@ -40,7 +38,7 @@ struct Mma : Asynchronous {
   std::size_t done = 0;
   std::vector<std::size_t> group_ends;
   std::size_t issued[128] = {}, committed[128] = {};
-  std::deque<Operands> unwaited;  // of the products from number `waited` on
+  std::deque<Wish> unwaited;  // of the products from number `waited` on
   std::size_t waited = 0;
   char issues = 0, waits = 0;  // addresses for ThreadSanitizer
 
@@ -88,7 +86,7 @@ struct Mma : Asynchronous {
         if (address + 16 <= block.seen.size()) seen_to_read(block.block.shared + address, 16);
       }
   }
-  void seen_to_read_operands([[maybe_unused]] const Operands& operands) const {
+  void seen_to_read_operands([[maybe_unused]] const Wish& operands) const {
 #if defined(__SANITIZE_THREAD__)
     if (!operands.registers) seen_to_read_operand(operands.a, operands.transpose_a, 64);
     seen_to_read_operand(operands.b, operands.transpose_b, operands.n);
@@ -156,16 +154,15 @@ struct Mma : Asynchronous {
     return end <= done + products.size() && (end <= done || products[end - done - 1]->issued == 128);
   }
 
-  CUDA_ON_CPU_UNSEEN void issue(const Product& wish, float* d, const std::uint32_t* fragment) {
+  CUDA_ON_CPU_UNSEEN void issue(const Wish& wish, float* d, const std::uint32_t* fragment) {
     const Unseen unseen;
-    block.publish();
+    block.publish_own();
     const int thread = static_cast<int>(threadIdx.x % 128);
     const std::size_t number = issued[thread]++;
-    const Operands operands{wish.a, wish.b, wish.n, wish.registers, wish.transpose_a, wish.transpose_b};
-    if (thread % 32 == 0) seen_to_read_operands(operands), release(&issues);
+    if (thread % 32 == 0) seen_to_read_operands(wish), release(&issues);
     if (number == done + products.size()) {
       products.push_back(std::make_unique<Product>(wish));
-      unwaited.push_back(operands);
+      unwaited.push_back(wish);
     }
     Product& product = *products[number - done];
     if (!product.same_as(wish))
@@ -173,7 +170,7 @@ struct Mma : Asynchronous {
     product.d[thread] = d;
     if (fragment != nullptr) std::copy_n(fragment, 4, product.fragment[thread]);
     bool under_way = false;
-    for (std::size_t i = 0; i < number - done; ++i) under_way |= products[i]->d[thread] == d;
+    for (std::size_t i = number - done; i-- > 0 && !under_way;) under_way = products[i]->d[thread] == d;
     product.kept[thread] = !under_way;
     if (!under_way) {
       const auto half = static_cast<std::size_t>(product.n / 2);
@@ -242,22 +239,16 @@ template <class Element, int N, bool TransposeA = false, bool TransposeB = false
 void mma_ss(float (&d)[N / 2], std::uint64_t a, std::uint64_t b, bool accumulate,
             const cuda_on_cpu::Place& where = cuda_on_cpu::Place::here()) {
   static_assert(mma_has_width<N>, "a width that wgmma.cuh does not have");
-  cuda_on_cpu::detail::Product product{};
-  product.n = N, product.bf16 = std::is_same_v<Element, BFloat16>, product.registers = false;
-  product.transpose_a = TransposeA, product.transpose_b = TransposeB, product.accumulate = accumulate;
-  product.a = a, product.b = b, product.where = where;
-  cuda_on_cpu::detail::own_mma().issue(product, d, nullptr);
+  cuda_on_cpu::detail::own_mma().issue(
+      {N, std::is_same_v<Element, BFloat16>, false, TransposeA, TransposeB, accumulate, a, b, where}, d, nullptr);
 }
 
 template <class Element, int N, bool TransposeB = false>
 void mma_rs(float (&d)[N / 2], const std::uint32_t (&a)[4], std::uint64_t b, bool accumulate,
             const cuda_on_cpu::Place& where = cuda_on_cpu::Place::here()) {
   static_assert(mma_has_width<N>, "a width that wgmma.cuh does not have");
-  cuda_on_cpu::detail::Product product{};
-  product.n = N, product.bf16 = std::is_same_v<Element, BFloat16>, product.registers = true;
-  product.transpose_b = TransposeB, product.accumulate = accumulate;
-  product.b = b, product.where = where;
-  cuda_on_cpu::detail::own_mma().issue(product, d, a);
+  cuda_on_cpu::detail::own_mma().issue({N, std::is_same_v<Element, BFloat16>, true, false, TransposeB, accumulate, 0, b, where},
+                                       d, a);
 }
 
 }  // namespace hetsp::attention::cuda::hopper
