@@ -18,10 +18,10 @@ namespace hetsp::bindings {
 void register_isa(nb::module_& m) {
   m.def("cpu_capabilities", [] {
     std::vector<std::string> names;
-    for (const Isa isa : supported_isas()) names.emplace_back(name(isa));
+    for (const Isa isa : supported_isas())
+      if (missing(isa).empty()) names.emplace_back(name(isa));
     return names;
   });
-  m.def("best_cpu_capability", [] { return std::string(name(best_isa())); });
   m.def(
       "missing_cpu_capability",
       [](const std::string& wanted) {

@@ -16,8 +16,7 @@ VARIABLE = "HETSP_CPU_CAPABILITY"
 def cpu_capabilities() -> list[str]:
     """Names of what this machine can run, slowest first: of "portable", "avx2", "avx512", "avx512_bf16", "amx".
 
-    The last of them is in use unless another is forced; but "amx" is used on request alone: its kernels have been tested on an
-    emulation, and no CPU with AMX has run them yet.
+    The last of them is in use unless another is forced. "amx" is there where the kernel gives this process the registers, too.
     """
     return list(core.cpu_capabilities())
 
@@ -32,7 +31,7 @@ def set_cpu_capability(name: str | None) -> None:
 
     For the whole process, from the next kernel on; a call that other threads have under way ends as it began. Results of two
     sets may differ in their last bits. Raises InvalidArgument, and changes nothing, for a name that this machine lacks; for
-    "amx" it says whether the CPU has no AMX, or the kernel gives no tile registers. Those are asked for here, once, and kept.
+    "amx" it says whether the CPU has no AMX, or the kernel gives no tile registers (asked for here, or by the first kernel).
     """
     if name is not None and not isinstance(name, str):
         raise InvalidArgument(f"CPU capability is {name!r}, must be None or one of {', '.join(cpu_capabilities())}")

@@ -76,18 +76,16 @@ def processor() -> list[Finding]:
 
 def capability() -> Finding:
     """The instruction set that the kernels run with; absent means that a better one is there and was set aside."""
-    active, best, here = cpu_capability(), core.best_cpu_capability(), cpu_capabilities()
-    if here.index(active) >= here.index(best):
+    active, best, here = cpu_capability(), cpu_capabilities()[-1], cpu_capabilities()
+    if active == best:
         return Finding("CPU capability", True, f"{active}, of {', '.join(here)}")
     return Finding("CPU capability", False, f"{active}, forced by {VARIABLE} or set_cpu_capability(); this machine has {best}")
 
 
 def amx() -> Finding:
-    """Whether the level that nobody chooses but by name could be chosen."""
-    if "amx" not in cpu_capabilities():
-        return Finding("AMX", False, f"no level amx: {core.missing_cpu_capability('amx')}")
-    active = "in use" if cpu_capability() == "amx" else f'not in use: set_cpu_capability("amx") or {VARIABLE}=amx chooses it'
-    return Finding("AMX", True, f"{active}; its kernels have been tested on an emulation, not run by a CPU with AMX yet")
+    """Whether bfloat16 may be multiplied in tiles, and if not, whether the CPU or the kernel is why."""
+    missing = core.missing_cpu_capability("amx")
+    return Finding("AMX", not missing, missing or "bfloat16 in tiles: the CPU has it, and the kernel gives the registers")
 
 
 def memory() -> list[Finding]:

@@ -68,14 +68,13 @@ const std::vector<Isa>& supported_isas() {
 }
 
 Isa best_isa() {
-  Isa best = Isa::portable;
-  for (const Isa isa : supported_isas())
-    if (!opt_in(isa)) best = isa;
-  return best;
+  const std::vector<Isa>& here = supported_isas();
+  const auto usable = std::find_if(here.rbegin(), here.rend(), [](Isa isa) { return missing(isa).empty(); });
+  return *usable;  // `portable` at the latest
 }
 
 std::string missing(Isa isa) {
-  if (supported(isa)) return {};
+  if (supported(isa)) return isa == Isa::amx ? amx::refusal() : std::string();
   if (isa == Isa::amx) {
     const std::string gap = amx::missing(amx::look());
     return gap.empty() ? concat("the CPU has AMX-BF16, but not ", name(Isa::avx512_bf16)) : gap;

@@ -18,12 +18,11 @@ inline constexpr Isa kAllIsas[] = {Isa::portable, Isa::avx2, Isa::avx512, Isa::a
 
 [[nodiscard]] const char* name(Isa isa);
 [[nodiscard]] const std::vector<Isa>& supported_isas();  // ascending, `portable` always first
-[[nodiscard]] Isa best_isa();                            // of those that are not opt-in
+// The last that this process may use: asks the system for what it needs (permit).
+[[nodiscard]] Isa best_isa();
 
-// Never chosen but by name: what has been tested without a machine that has it.
-[[nodiscard]] constexpr bool opt_in(Isa isa) { return isa == Isa::amx; }
-
-[[nodiscard]] std::string missing(Isa isa);  // why it is not supported here; nothing where it is
+// Why it cannot be used here, or nothing: what this machine lacks, or what the system refuses when it is asked.
+[[nodiscard]] std::string missing(Isa isa);
 
 // Asks the system for what a supported set needs before its functions run. Throws InvalidArgument if it is refused.
 void permit(Isa isa);

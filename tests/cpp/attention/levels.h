@@ -23,6 +23,14 @@ using hetsp::attention::BFloat16;
 using hetsp::attention::DType;
 namespace cpu = hetsp::attention::cpu;
 
+// The sets that this process may use.
+inline std::vector<Isa> isas() {
+  std::vector<Isa> found;
+  for (const Isa isa : hetsp::supported_isas())
+    if (hetsp::missing(isa).empty()) found.push_back(isa);
+  return found;
+}
+
 inline bool amx_is_emulated() {
   const auto& here = hetsp::supported_isas();
   return std::find(here.begin(), here.end(), Isa::avx512_bf16) != here.end();
@@ -39,7 +47,7 @@ struct Table {
 template <class Element>
 std::vector<Table<Element>> tables() {
   std::vector<Table<Element>> found;
-  for (const Isa isa : hetsp::supported_isas()) found.push_back({hetsp::name(isa), cpu::tile_math<Element>(isa)});
+  for (const Isa isa : isas()) found.push_back({hetsp::name(isa), cpu::tile_math<Element>(isa)});
   if constexpr (std::is_same_v<Element, BFloat16>)
     if (amx_is_emulated()) found.push_back({kEmulated, cpu::amx_emulated::pair_math()});
   return found;
@@ -75,7 +83,7 @@ class Kernels {
 
 inline std::vector<Kernels> kernels(DType type) {
   std::vector<Kernels> found;
-  for (const Isa isa : hetsp::supported_isas()) found.emplace_back(isa);
+  for (const Isa isa : isas()) found.emplace_back(isa);
   if (type == DType::bfloat16 && amx_is_emulated()) found.push_back(Kernels::emulated());
   return found;
 }

@@ -31,8 +31,11 @@ TEST(what_shows_is_what_the_kernel_lists) {
 TEST(the_level_says_which_of_the_two_is_missing) {
   const auto& here = supported_isas();
   if (std::ranges::find(here, Isa::amx) != here.end()) {
-    CHECK_EQ(missing(Isa::amx), std::string());
-    CHECK(amx::refusal().empty());
+    CHECK_EQ(missing(Isa::amx), amx::refusal());
+    if (!amx::refusal().empty()) {
+      CHECK_THROWS(InvalidArgument, amx::refusal().c_str(), force_isa(Isa::amx));
+      return;
+    }
     force_isa(Isa::amx);
     CHECK(active_isa() == Isa::amx);
     force_isa(std::nullopt);
@@ -46,9 +49,6 @@ TEST(the_level_says_which_of_the_two_is_missing) {
   CHECK_THROWS(InvalidArgument, "refuses this process the tile registers", permit(Isa::amx));
 }
 
-TEST(it_is_never_the_best) {
-  CHECK(opt_in(Isa::amx));
-  CHECK(!opt_in(best_isa()));
-}
+TEST(it_is_the_best_where_it_may_be_used) { CHECK_EQ(best_isa() == Isa::amx, missing(Isa::amx).empty()); }
 
 TEST_MAIN()

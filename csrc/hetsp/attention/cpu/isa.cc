@@ -30,8 +30,10 @@ TileMath<Element> tile_math(Isa isa) {
     case Isa::avx2:
       return avx2::wide_math<Element>();
     case Isa::amx:
-      permit(isa);
-      if constexpr (std::is_same_v<Element, BFloat16>) return amx::pair_math();
+      if constexpr (std::is_same_v<Element, BFloat16>) {
+        permit(isa);
+        return amx::pair_math();
+      }
       return avx512::wide_math<Element>();
     case Isa::avx512_bf16:
       if constexpr (std::is_same_v<Element, BFloat16>) return avx512_bf16::pair_math();
