@@ -31,7 +31,7 @@ TEST(what_shows_is_what_the_kernel_lists) {
 TEST(the_level_says_which_of_the_two_is_missing) {
   const auto& here = supported_isas();
   if (std::ranges::find(here, Isa::amx) != here.end()) {
-    CHECK_EQ(missing(Isa::amx), amx::refusal());
+    CHECK(missing(Isa::amx) == amx::refusal());
     if (!amx::refusal().empty()) {
       CHECK_THROWS(InvalidArgument, amx::refusal().c_str(), force_isa(Isa::amx));
       return;
