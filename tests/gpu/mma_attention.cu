@@ -2,17 +2,15 @@
 //
 //   program list             names of the cases
 //   program NAME             one of them: "ok NAME worst error ..." or "FAILED NAME why"
-//   program time             causal and packed shapes: milliseconds and TFLOP/s of each pass
 //
-//   nvcc -std=c++20 -O3 -DNDEBUG --expt-relaxed-constexpr -Icsrc -Itests/cpp -gencode arch=compute_90a,code=sm_90a -cudart
-//   static
+//   nvcc -std=c++20 -O3 -DNDEBUG --expt-relaxed-constexpr -Icsrc -Itests/cpp -gencode arch=compute_90a,code=sm_90a
+//     -cudart static
 //     tests/gpu/mma_attention.cu csrc/hetsp/attention/cuda/mma/{forward,backward,repair}.cu -o mma_attention
 #include <cuda_runtime.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
-#include <functional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -135,94 +133,6 @@ void run_case(const Case& c) {
   }
 }
 
-// Normal random 16-bit numbers on the device.
-__global__ void fill(BFloat16* data, std::int64_t count, unsigned seed) {
-  for (std::int64_t i = blockIdx.x * std::int64_t{blockDim.x} + threadIdx.x; i < count;
-       i += std::int64_t{gridDim.x} * blockDim.x) {
-    unsigned h = static_cast<unsigned>(i) * 2654435761u + seed;
-    float sum = 0;
-    for (int j = 0; j < 4; ++j) {
-      h ^= h >> 15, h *= 2246822519u, h ^= h >> 13;
-      sum += static_cast<float>(h & 0xffff) / 65536.0f - 0.5f;
-    }
-    data[i] = to_bfloat16(sum * 1.7f);
-  }
-}
-
-struct Timing {
-  cudaEvent_t begin, end;
-  Timing() { cudaEventCreate(&begin), cudaEventCreate(&end); }
-  double median(const std::function<void()>& body) {
-    std::vector<float> times;
-    for (int i = 0; i < 9; ++i) {
-      cudaEventRecord(begin);
-      body();
-      cudaEventRecord(end);
-      check(cudaEventSynchronize(end), "timing");
-      float ms = 0;
-      cudaEventElapsedTime(&ms, begin, end);
-      if (i > 1) times.push_back(ms);
-    }
-    std::sort(times.begin(), times.end());
-    return static_cast<double>(times[times.size() / 2]);
-  }
-};
-
-// Documents of `length` tokens, causal, packed to `tokens`; longest tiles first.
-void time_shape(std::int64_t tokens, std::int64_t length, std::int64_t heads, std::int64_t heads_kv, std::int64_t dim) {
-  const auto tensor = [&](std::int64_t h, unsigned seed) {
-    auto* data = static_cast<BFloat16*>(upload(nullptr, tokens * h * dim * 2));
-    fill<<<1024, 256>>>(data, tokens * h * dim, seed);
-    return data;
-  };
-  const ConstView q{tensor(heads, 1), heads * dim, dim}, k{tensor(heads_kv, 2), heads_kv * dim, dim},
-      v{tensor(heads_kv, 3), heads_kv * dim, dim}, dout{tensor(heads, 4), heads * dim, dim};
-  const View out{tensor(heads, 5), heads * dim, dim}, dq{tensor(heads, 5), heads * dim, dim},
-      dk{tensor(heads_kv, 5), heads_kv * dim, dim}, dv{tensor(heads_kv, 5), heads_kv * dim, dim};
-  auto* lse = static_cast<float*>(upload(nullptr, tokens * heads * 4));
-  auto* delta = static_cast<float*>(upload(nullptr, tokens * heads * 4));
-  std::vector<Segment> segments;
-  HostTiles forward_tiles, backward_tiles;
-  for (std::int64_t begin = 0; begin < tokens; begin += length)
-    segments.push_back({begin, begin + length, begin, begin + length, 0, 0, -1, 0});
-  for (std::int64_t row = 0; row < length; row += 128)
-    for (std::int32_t s = 0; s < static_cast<std::int32_t>(segments.size()); ++s) {
-      backward_tiles.tiles.push_back({segments[static_cast<std::size_t>(s)].q_begin + row,
-                                      static_cast<std::int32_t>(std::min<std::int64_t>(128, length - row)), s, s, 1});
-    }
-  forward_tiles.tiles.assign(backward_tiles.tiles.rbegin(), backward_tiles.tiles.rend());
-  forward_tiles.count = backward_tiles.count = static_cast<std::int32_t>(backward_tiles.tiles.size());
-  const cuda::TileList queries = upload(forward_tiles), keys = upload(backward_tiles);
-  const Shape shape{tokens, tokens, heads, heads_kv, dim, dim, DType::bfloat16};
-  const Score score{1 / std::sqrt(static_cast<double>(dim)), 0};
-  const auto count = static_cast<std::int64_t>(segments.size());
-  const Segment* list = upload(segments);
-  const ForwardParams f{shape, score, list, count, q, k, v, nullptr, {nullptr, 0, 0}, nullptr, out, false, lse};
-  const BackwardParams b{shape, score, list,  count,   q,       k,     v,       {out.data, out.token_stride, out.head_stride},
-                         dout,  false, lse,   nullptr, nullptr, delta, nullptr, dq,
-                         dk,    dv,    false, nullptr};
-  const Scratch scratch;
-  Timing timing;
-  const double forward_ms = timing.median([&] {
-    scratch.reset();
-    mma::forward(f, queries, scratch.words, nullptr);
-  });
-  delta_kernel<<<1024, cuda::block_threads>>>({tokens, heads, dim, DType::bfloat16, b.out, dout, lse, nullptr, delta});
-  const double backward_ms = timing.median([&] {
-    scratch.reset();
-    mma::backward(b, queries, keys, scratch.words, nullptr);
-  });
-  check(cudaDeviceSynchronize(), "timing");
-  const double flops =
-      2.0 * static_cast<double>(length) * static_cast<double>(length) * static_cast<double>(tokens / length * heads * dim);
-  std::printf(
-      "%lld tokens in documents of %lld, %lld/%lld heads of %lld, causal: forward %.3f ms %.0f TFLOP/s, backward %.3f ms %.0f "
-      "TFLOP/s\n",
-      static_cast<long long>(tokens), static_cast<long long>(length), static_cast<long long>(heads),
-      static_cast<long long>(heads_kv), static_cast<long long>(dim), forward_ms, flops / forward_ms * 1e-9, backward_ms,
-      2.5 * flops / backward_ms * 1e-9);
-}
-
 std::vector<std::pair<std::string, Case>> all_cases() {
   std::vector<std::pair<std::string, Case>> cases;
   const std::vector<Dims> dims{{64, 64}, {17, 40}, {1, 1}, {72, 128}, {128, 128}, {80, 64}, {256, 256}, {192, 128}};
@@ -250,13 +160,6 @@ std::vector<std::pair<std::string, Case>> all_cases() {
 int main(int argc, char** argv) {
   const std::string wish = argc > 1 ? argv[1] : "list";
   try {
-    if (wish == "time") {
-      time_shape(16384, 16384, 16, 16, 128);
-      time_shape(16384, 16384, 32, 32, 64);
-      time_shape(16384, 16384, 8, 8, 256);
-      time_shape(32768, 512, 16, 4, 128);
-      return 0;
-    }
     int ran = 0;
     for (const auto& [name, c] : all_cases()) {
       if (wish == "list") std::printf("%s\n", name.c_str());
