@@ -278,6 +278,69 @@ TEST(causal_over_several_tiles) {
 TEST(random_bfloat16) { check_random(DType::bfloat16, {{128, 128}, {64, 64}, {72, 40}, {64, 128}, {16, 8}}, 6, 300); }
 TEST(random_float16) { check_random(DType::float16, {{128, 128}, {64, 64}, {96, 104}}, 4, 300); }
 
+// Documents that share tiles of rows and keys: what one of them holds, be it NaN, is nothing to the others.
+TEST(a_document_of_nan_leaves_its_neighbours_alone) {
+  for (const std::int64_t dim : {64, 128}) {
+    const std::vector<Segment> segments{
+        {0, 37, 0, 37, 0, 0, -1, 0}, {37, 107, 37, 107, 0, 0, -1, 0}, {107, 170, 107, 170, 0, 0, -1, 0}};
+    Case c = hopper_case({170, 170, 2, 1, dim, dim, DType::bfloat16}, segments, 4);
+    const auto results = [&](const Truth& t) {
+      return dim == 64 ? run<BFloat16, 64, 128>(c, t, 2) : run<BFloat16, 128, 64>(c, t, 2);
+    };
+    const Truth t = truth(c);
+    const Results good = results(t);
+    for (std::int64_t row = 37; row < 107; ++row)
+      for (std::int64_t i = 0; i < dim; ++i) {
+        c.k.set(row, 0, i, kNaN), c.v.set(row, 0, i, kNaN);
+        for (std::int64_t h = 0; h < 2; ++h) c.q.set(row, h, i, kNaN), c.dout.set(row, h, i, kNaN);
+      }
+    Truth of_nan = t;  // as the forward of NaN leaves it
+    for (std::int64_t row = 37; row < 107; ++row)
+      for (const std::int64_t h : {0, 1}) {
+        of_nan.lse[static_cast<std::size_t>(h * 170 + row)] = row % 3 == 0 ? kNaN : 1;
+        of_nan.delta[static_cast<std::size_t>(h * 170 + row)] = kNaN;
+      }
+    const Results bad = results(of_nan);
+    for (std::int64_t i = 0; i < dim; ++i) {
+      CHECK(std::isnan(bad.dk.at(50, 0, i)) && std::isnan(bad.dv.at(50, 0, i)) && std::isnan(bad.dq.at(50, 1, i)));
+    }
+    int different = 0;
+    for (std::int64_t row = 0; row < 170; ++row) {
+      if (row >= 37 && row < 107) continue;
+      for (std::int64_t i = 0; i < dim; ++i) {
+        different += good.dk.at(row, 0, i) != bad.dk.at(row, 0, i), different += good.dv.at(row, 0, i) != bad.dv.at(row, 0, i);
+        for (std::int64_t h = 0; h < 2; ++h) different += good.dq.at(row, h, i) != bad.dq.at(row, h, i);
+      }
+    }
+    CHECK_EQ(different, 0);
+  }
+}
+
+TEST(nothing_to_see_gives_zeros) {
+  const Case c = hopper_case({70, 200, 1, 1, 128, 128, DType::float16}, {{0, 70, 0, 0, 0, 0, -1, -1}}, 3);
+  const Results r = run<Float16, 128, 64>(c, truth(c), 0);
+  for (const Array* array : {&r.dq, &r.dk, &r.dv})
+    for (const double x : array->values()) CHECK_EQ(x, 0.0);
+}
+
+// Contents of segments cannot be checked on the device: rows outside the tensors are cut off, positions of the rest stay.
+TEST(segments_outside_the_tensors_are_cut) {
+  const std::int64_t far = std::int64_t{1} << 40;
+  const Shape shape{150, 170, 1, 1, 64, 64, DType::bfloat16};
+  Case wild = hopper_case(shape, {{0, 20, 0, 40, 7, 30, -1, 5}, {10, 150, 60, 170, 3, 3, 4, -1}}, 6);
+  const Truth t = truth(wild);
+  const Results expected = run<BFloat16, 64, 128>(wild, t, 0);
+  wild.segments = {{-7, 20, -30, 40, 0, 0, -1, 5},
+                   {10, far, 60, far, 3, 3, 4, -1},
+                   {far, 2 * far, 0, 70, 0, 0, -1, -1},
+                   {30, 10, 20, 5, 0, 0, -1, -1},
+                   {-far, -5, 0, 70, 0, 0, 0, 0}};
+  const Results actual = run<BFloat16, 64, 128>(wild, t, 0);
+  CHECK(actual.dk.values() == expected.dk.values());
+  CHECK(actual.dv.values() == expected.dv.values());
+  CHECK(actual.dq.values() == expected.dq.values());
+}
+
 // D and the zeroed sums, at any stride; a row that sees nothing has D = 0 though its dout is NaN.
 TEST(prepared_rows) {
   struct Nothing {};
@@ -297,8 +360,10 @@ TEST(prepared_rows) {
     params.shape = s, params.out = out.view(), params.dout = c.dout.view(), params.lse = lse.data();
     params.dlse = seed % 4 == 0 ? nullptr : dlse.data();
     params.fill_delta = seed == 11 ? nullptr : delta.data();
-    cuda_on_cpu::launch<Nothing>(2, hopper::prepare_threads,
-                                 [&](Nothing&) { hopper::prepare_rows(params, sums.data(), static_cast<int>(dim)); });
+    cuda_on_cpu::launch<Nothing>(2, hopper::prepare_threads, [&](Nothing&) {
+      if (s.dtype == DType::bfloat16) return hopper::prepare_rows<BFloat16>(params, sums.data(), static_cast<int>(dim));
+      hopper::prepare_rows<Float16>(params, sums.data(), static_cast<int>(dim));
+    });
     for (std::size_t i = 0; i < sums.size(); ++i) CHECK_EQ(sums[i], i + 4 < sums.size() ? 0.0f : 7.0f);
     for (std::int64_t row = 0; row < s.total_q; ++row)
       for (std::int64_t head = 0; head < s.heads; ++head) {

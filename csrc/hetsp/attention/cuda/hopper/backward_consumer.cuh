@@ -1,6 +1,7 @@
 // A warpgroup of the backward that computes; see backward.cuh.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
 #include "hetsp/attention/cuda/hopper/backward_output.cuh"
@@ -12,20 +13,21 @@
 
 namespace hetsp::attention::cuda::hopper {
 
-// Zeroes the rows of a tile outside [begin, end), by both consumers; they meet afterwards.
-template <class Tile>
-__device__ inline void zero_rows(unsigned char* tile, int begin, int end) {
+// Zeroes the rows of a tile for which keep(row) is false, by both consumers; they meet afterwards.
+template <class Tile, class Keep>
+__device__ inline void zero_rows(unsigned char* tile, const Keep& keep) {
   const int thread = static_cast<int>(threadIdx.x) - warpgroup_threads;
   constexpr int chunks = Tile::rows * 8;  // of a panel; the swizzle stays within a row
 #pragma unroll
   for (int panel = 0; panel < Tile::panels; ++panel)
-    for (int chunk = thread; chunk < chunks; chunk += consumers * warpgroup_threads) {
-      const int row = chunk / 8;
-      if (row < begin || row >= end)
-        *reinterpret_cast<Four*>(tile + panel * Tile::panel_bytes + chunk * 16) = Four{{0, 0, 0, 0}};
-    }
+    for (int chunk = thread; chunk < chunks; chunk += consumers * warpgroup_threads)
+      if (!keep(chunk / 8)) *reinterpret_cast<Four*>(tile + panel * Tile::panel_bytes + chunk * 16) = Four{{0, 0, 0, 0}};
   fence_async_proxy();
   named_sync(both_consumers, consumers * warpgroup_threads);
+}
+template <class Tile>
+__device__ inline void zero_rows_outside(unsigned char* tile, Range range) {
+  zero_rows<Tile>(tile, [&](int row) { return range.begin <= row && row < range.end; });
 }
 
 // The rows of the query tile that a key sees, from the thread's first column: column c is row `c` of it.
@@ -172,7 +174,7 @@ struct BackwardConsumer {
     wait(shared.q_full[stage], turn / stages % 2);
     const Step& step = shared.steps[stage];
     const int flags = shuffle(step.flags, 0);  // now known to be uniform: ptxas lets no product run across any other branch
-    if (flags & step_cut_rows) zero_rows<Rows>(shared.q[stage], step.rows.begin, step.rows.end);
+    if (flags & step_cut_rows) zero_rows_outside<Rows>(shared.q[stage], step.rows);
     return flags;
   }
 
@@ -186,7 +188,11 @@ struct BackwardConsumer {
     multiply(s, shared.k, shared.q[stage]);
     mma_commit();
     wait(shared.dout_full[stage], turn / stages % 2);
-    if (flags & step_cut_rows) zero_rows<Rows>(shared.dout[stage], step.rows.begin, step.rows.end);
+    if (flags & step_cut_rows) zero_rows_outside<Rows>(shared.dout[stage], step.rows);
+    if (shuffle(shared.unfit[stage], 0) != 0) {  // their p and ds are NaN where they are seen, and 0 elsewhere
+      const auto fit = [&](int row) { return !std::isnan(shared.lse[stage][statistic_place(row)]); };
+      zero_rows<Rows>(shared.q[stage], fit), zero_rows<Rows>(shared.dout[stage], fit);
+    }
     mma_fence();
     multiply(dp, shared.v, shared.dout[stage]);
     mma_commit();
@@ -237,10 +243,7 @@ struct BackwardConsumer {
         continue;
       }
       wait(shared.k_full, runs++ % 2);
-      if (flags & step_cut_keys) {
-        const Range keys = shared.steps[turn % stages].keys;
-        zero_rows<Keys>(shared.k, keys.begin, keys.end);
-      }
+      if (flags & step_cut_keys) zero_rows_outside<Keys>(shared.k, shared.steps[turn % stages].keys);
       if (flags & step_loads_v) wait(shared.v_full, v_loads++ % 2);
       for (;;) {
         advance(flags, turn, dk, dv);

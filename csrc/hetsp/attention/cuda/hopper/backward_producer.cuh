@@ -31,16 +31,22 @@ struct BackwardProducer {
         load_box(tile + panel * Rows * 128 + part * 128, map, full, panel * 64, head, row + part);
   }
 
+  // A row whose lse or D is not finite holds NaN or infinity, or sees one: it is marked by lse = NaN.
   __device__ void statistics(const Step& step, unsigned stage) {
     const std::int64_t base = step.head * params.shape.total_q + step.row0;
+    bool unfit = false;
 #pragma unroll 1  // more would not fit the registers
     for (int i = 0; i < Shared::Queries; i += 32) {
       const int row = statistic_row(lane) + i;
       const bool inside = step.rows.begin <= row && row < step.rows.end;
-      const float lse = inside ? static_cast<const float*>(params.lse)[base + row] : -INFINITY;
-      shared.delta[stage][lane + i] = inside ? static_cast<const float*>(params.delta)[base + row] : 0.0f;
+      float lse = inside ? static_cast<const float*>(params.lse)[base + row] : -INFINITY;
+      const float delta = inside ? static_cast<const float*>(params.delta)[base + row] : 0.0f;
+      if (!(lse < INFINITY && std::abs(delta) < INFINITY)) unfit = true, lse = NAN;
+      shared.delta[stage][lane + i] = delta;
       shared.lse[stage][lane + i] = lse == -INFINITY ? INFINITY : lse * log2_e;
     }
+    unfit = __any_sync(0xffffffffu, unfit);
+    if (lane == 0) shared.unfit[stage] = unfit;
   }
 
   __device__ void emit(const Step& step) {

@@ -41,6 +41,7 @@ struct BackwardShared {
   alignas(16) float lse[stages][Queries];  // times log2(e), +inf for rows that see nothing; in the order of statistic_row
   float delta[stages][Queries];
   Step steps[stages];
+  std::int32_t unfit[stages];  // some of the rows have lse = NaN here
   float cap;  // softcap log2(e)
   Target target[consumers];
   Barrier q_full[stages], q_empty[stages], dout_full[stages], dout_empty[stages];
@@ -48,10 +49,11 @@ struct BackwardShared {
 };
 
 // Statistics lie as a thread reads them, four at a time: those of the rows 16 a + 2 t, + 1, + 8, + 9 together. The row at a
-// place:
+// place, and the place of a row:
 __device__ constexpr int statistic_row(int place) {
   return place / 16 * 16 + place / 2 % 2 * 8 + place / 4 % 4 * 2 + place % 2;
 }
+__device__ constexpr int statistic_place(int row) { return row / 16 * 16 + row / 2 % 4 * 4 + row / 8 % 2 * 2 + row % 2; }
 
 template <class Shared>
 __device__ inline void initialise(const BackwardParams& params, Shared& shared) {

@@ -14,18 +14,22 @@ __global__ void __launch_bounds__(block_threads)
   finish_dq_groups(params, sums, dim);
 }
 
+template <class Element>
 __global__ void __launch_bounds__(prepare_threads)
     prepare_kernel(const __grid_constant__ BackwardParams params, float* sums, int dim) {
-  prepare_rows(params, sums, dim);
+  prepare_rows<Element>(params, sums, dim);
 }
 
 }  // namespace
 
 void prepare(const BackwardParams& params, float* dq_sums, void* stream) {
-  constexpr std::int64_t pairs = prepare_threads / pair_threads * pairs_at_once;  // of a block
-  const std::int64_t blocks = ceil_div(params.shape.total_q * params.shape.heads, pairs);
-  prepare_kernel<<<static_cast<unsigned>(smaller<std::int64_t>(blocks, 0x7fffffff)), prepare_threads, 0,
-                   static_cast<cudaStream_t>(stream)>>>(params, dq_sums, backward_tile(params.shape).dim);
+  int device = 0, sms = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device), "cudaDeviceGetAttribute");
+  const std::int64_t blocks = ceil_div<std::int64_t>(params.shape.total_q * params.shape.heads, prepare_threads / pair_threads);
+  const auto grid = static_cast<unsigned>(smaller<std::int64_t>(blocks, std::int64_t{sms} * (2048 / prepare_threads)));
+  const auto kernel = params.shape.dtype == DType::bfloat16 ? prepare_kernel<BFloat16> : prepare_kernel<Float16>;
+  kernel<<<grid, prepare_threads, 0, static_cast<cudaStream_t>(stream)>>>(params, dq_sums, backward_tile(params.shape).dim);
   check(cudaGetLastError(), "varlen_attention_backward on Hopper, D");
 }
 
