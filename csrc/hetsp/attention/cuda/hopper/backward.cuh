@@ -14,8 +14,8 @@
 //   issue S, dP | P and dS, issue dV; meet the other warpgroup, issue dQ, dK | dQ: store | dK
 //
 // A tile's rows and keys that belong to other documents are zeroed in Q, dO and K, since 0 * NaN = NaN in the sums over them,
-// and hidden pairs are selected away: p and ds are 0, not multiplied by 0. Within the tiles that a mask cuts, a NaN of the same
-// document can spread to the rows and keys of the tile that do not see it.
+// and hidden pairs are selected away: p and ds are 0, not multiplied by 0. Rows whose lse or D is not finite are zeroed too;
+// their p and ds are NaN where they are seen. A NaN in K can still spread to rows of its document and tile that do not see it.
 #pragma once
 
 #include <cstdint>
