@@ -1,8 +1,8 @@
-// The forward for Hopper alone, without torch: right first, then how fast, for the shipped kernel and its variants.
+// The forward for Hopper alone, without torch: right first, then how fast, for each of its instantiations.
 //
-//   hopper_forward_bench check [NAME]    every case whose name holds NAME, every variant that takes it, against float64 maths
-//   on the CPU hopper_forward_bench time [NAME]     medians of 10 calls after 3, in useful TFLOP/s (causal counts its visible
-//   pairs)
+//   hopper_forward_bench check [NAME]    every case whose name holds NAME, every instantiation that takes it, against float64
+//   maths on the CPU hopper_forward_bench time [NAME]     medians of 10 calls after 3, in useful TFLOP/s (causal counts its
+//   visible pairs)
 // Long because it brings its own data, reference and variants, to run where there is no torch.
 //
 // Build: nvcc -std=c++20 -O3 -DNDEBUG --expt-relaxed-constexpr -Icsrc -Itests/cpp -gencode arch=compute_90a,code=sm_90a, with
@@ -180,33 +180,25 @@ struct Variant {
   void (*launch)(const ForwardArguments&, void*);
   void (*launch_squashed)(const ForwardArguments&, void*);
 };
-template <class Element, int Dim, int DimV, int Keys, bool PingPong = true, int Early = (Dim == 256 ? 0 : 1),
-          int QStages = (Dim <= 128 ? 2 : 1)>
-Variant variant(const char* name) {
-  return {name, Dim, Keys, std::is_same_v<Element, BFloat16> ? DType::bfloat16 : DType::float16,
-          launch_forward<ForwardConfig<Element, Dim, DimV, Keys, 2, PingPong, true, QStages, false, Early>>};
-}
 template <class Element, int Dim>
-Variant shipped(const char* name) {
-  using Config = ForwardShipped<Element, Dim, false>;
+Variant variant(const char* name) {
+  using Config = ForwardConfig<Element, Dim, false>;
   return {name,
           Dim,
           Config::keys,
           std::is_same_v<Element, BFloat16> ? DType::bfloat16 : DType::float16,
           launch_forward<Config>,
-          launch_forward<ForwardShipped<Element, Dim, true>>};
+          launch_forward<ForwardConfig<Element, Dim, true>>};
 }
 
 std::vector<Variant> variants() {
   using B = BFloat16;
   return {
-      shipped<B, 128>("128"),
-      variant<B, 128, 128, 128, false>("128 no ping-pong"),
-      shipped<B, 64>("64"),
-      variant<B, 64, 64, 192>("64 keys 192"),
-      shipped<B, 192>("192"),
-      shipped<B, 256>("256"),
-      shipped<Float16, 128>("128 fp16"),
+      variant<B, 128>("128"),
+      variant<B, 64>("64"),
+      variant<B, 192>("192"),
+      variant<B, 256>("256"),
+      variant<Float16, 128>("128 fp16"),
   };
 }
 

@@ -78,13 +78,13 @@ template <class Element, bool Squashed>
 void run_bucket(const Case& c, const ForwardParams& params, const Run& run) {
   switch (hopper::forward_tile(c.shape).dim) {
     case 64:
-      return run_kernel<hopper::ForwardShipped<Element, 64, Squashed>>(c, params, run);
+      return run_kernel<hopper::ForwardConfig<Element, 64, Squashed>>(c, params, run);
     case 128:
-      return run_kernel<hopper::ForwardShipped<Element, 128, Squashed>>(c, params, run);
+      return run_kernel<hopper::ForwardConfig<Element, 128, Squashed>>(c, params, run);
     case 192:
-      return run_kernel<hopper::ForwardShipped<Element, 192, Squashed>>(c, params, run);
+      return run_kernel<hopper::ForwardConfig<Element, 192, Squashed>>(c, params, run);
     default:
-      return run_kernel<hopper::ForwardShipped<Element, 256, Squashed>>(c, params, run);
+      return run_kernel<hopper::ForwardConfig<Element, 256, Squashed>>(c, params, run);
   }
 }
 
@@ -285,7 +285,7 @@ TEST(segments_outside_the_tensors_are_cut) {
   ForwardParams params = forward_params(c, all);
   const std::int32_t count = 1;
   std::int32_t next_item = 0;
-  using Config = hopper::ForwardShipped<BFloat16, 64, false>;
+  using Config = hopper::ForwardConfig<BFloat16, 64, false>;
   const hopper::ForwardArguments arguments{
       {map_of(c.q.view(), DType::bfloat16, 50, 1, 64, 128), map_of(c.k.view(), DType::bfloat16, 70, 1, 64, 128),
        map_of(c.v.view(), DType::bfloat16, 70, 1, 64, 128)},

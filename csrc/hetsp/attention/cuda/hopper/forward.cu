@@ -11,13 +11,13 @@ template <class Element, bool Squashed>
 void launch_bucket(const ForwardArguments& arguments, void* stream) {
   switch (forward_tile(arguments.params.shape).dim) {
     case 64:
-      return launch_forward<ForwardShipped<Element, 64, Squashed>>(arguments, stream);
+      return launch_forward<ForwardConfig<Element, 64, Squashed>>(arguments, stream);
     case 128:
-      return launch_forward<ForwardShipped<Element, 128, Squashed>>(arguments, stream);
+      return launch_forward<ForwardConfig<Element, 128, Squashed>>(arguments, stream);
     case 192:
-      return launch_forward<ForwardShipped<Element, 192, Squashed>>(arguments, stream);
+      return launch_forward<ForwardConfig<Element, 192, Squashed>>(arguments, stream);
     default:
-      return launch_forward<ForwardShipped<Element, 256, Squashed>>(arguments, stream);
+      return launch_forward<ForwardConfig<Element, 256, Squashed>>(arguments, stream);
   }
 }
 

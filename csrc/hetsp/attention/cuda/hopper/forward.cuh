@@ -4,12 +4,13 @@
 // produces: it walks the tile's key tiles (forward_steps.cuh) and has the copy engine bring Q, K and V, `stages` of them ahead.
 // Two consumer warpgroups of 64 rows each run, per key tile, from the state (mu, l, O) = (-inf, 0, 0) in base 2:
 //
-//   S = Q K^T;  mu' = max(mu, max_j c S);  P = 2^(c S - mu');  l = 2^(mu - mu') l + sum_j P;  O = 2^(mu - mu') O + P V
+//   S = Q K^T;  P = 2^(c S - mu');  l = 2^(mu - mu') l + sum_j P;  O = 2^(mu - mu') O + P V
 //
-// with c = softmax_scale log2(e), the product with P's rounding to 16 bits, all else in float32. O += P V of a step runs on the
-// tensor cores while the next step's softmax runs on the rest (`overlap`), and the two warpgroups take turns at issuing
-// products, so that one multiplies while the other exponentiates (`ping_pong`). P stays in registers: an accumulator is laid
-// out as the next product's A.
+// with c = softmax_scale log2(e), the product with P's rounding to 16 bits, all else in float32. mu is the maximum of the first
+// scores that the row saw, or of later ones once its weights have grown far (check_weights): any number near serves. O += P V
+// of a step runs on the tensor cores while the next step's weights are made, and the two warpgroups take turns at issuing
+// products, so that one multiplies while the other exponentiates. P stays in registers: an accumulator is laid out as the next
+// product's A.
 //
 // Hidden scores are selected to -inf, in tiles that an edge cuts only. V rows beyond the segment are zeroed before they meet
 // P, since 0 * NaN is NaN; what a NaN inside the segment does to rows that do not see it is mended at the end

@@ -26,14 +26,12 @@ class ForwardConsumer {
   }
 
   HETSP_INLINE void run() {
-    if constexpr (Config::ping_pong)
-      if (group_ == 1) pass_turn();  // the first turn is group 0's
+    if (group_ == 1) pass_turn();  // the first turn is group 0's
 #pragma unroll
     for (int i = 0; i < dim_v / 2; ++i) o_[i] = 0.0f;
     begin();
     take_items();
-    if constexpr (Config::ping_pong)
-      if (group_ == 0) take_turn();  // nobody leaves with a turn pending
+    if (group_ == 0) take_turn();  // nobody leaves with a turn pending
   }
 
  private:
@@ -72,7 +70,7 @@ class ForwardConsumer {
     for (bool last = false; !last;) {
       wait(shared_.k_full[k_.stage], k_.parity);
       last = shared_.step[k_.stage].is_last != 0;
-      if (Config::overlap && pending_ && !owed_ && is_plain()) {
+      if (pending_ && !owed_ && is_plain()) {
         for (bool more = true; more;) {
           float shrink[2];
           const bool next_is_plain = overlapped_step<false>({}, see_all, last, shrink);
@@ -110,8 +108,7 @@ class ForwardConsumer {
       hold(s_);
       release_scores(last);
       prepare_scores<true>(step, visible);
-      if (__any_sync(0xffffffffu, top_[0] == -INFINITY || top_[1] == -INFINITY))
-        move_origin(top_[0] == -INFINITY, top_[1] == -INFINITY, shrink);
+      begin_origin(shrink);
       Weights w;
       weigh_anew(w);
       check_weights(w, shrink);
@@ -130,9 +127,6 @@ class ForwardConsumer {
     if (visible == see_none) {
       wait(shared_.v_full[v_.stage], v_.parity);
       release_values();
-    } else if (!Config::overlap) {
-      finish_values();
-      pending_ = false;
     }
   }
 
@@ -150,8 +144,11 @@ class ForwardConsumer {
     hold(s_);
     release_scores(last);
     prepare_scores<Masked>(step, visible);
+    shrink[0] = shrink[1] = 1.0f;
+    if constexpr (Masked) begin_origin(shrink);  // otherwise a row without an origin fails the test of its weights: seldom
     Weights w;
     float origin[2] = {top_[0], top_[1]};
+    if constexpr (Masked) origin[0] = or_zero(origin[0]), origin[1] = or_zero(origin[1]);
     weigh<0, Config::early>(w, origin, [&](int pair, std::uint32_t both) { w.early[pair] = both; });
     // There is a next step, if only that of the end. Its parity is said to depend on the weights above, whose sum is never -1.
     wait(shared_.k_full[k_.stage], k_.parity ^ (w.sum(0) + w.sum(1) == -1.0f ? 1u : 0u));
@@ -167,7 +164,6 @@ class ForwardConsumer {
     weigh<Config::early, keys / 8>(w, origin, [&](int pair, std::uint32_t both) { p_[pair / 4][pair % 4] = both; });
 #pragma unroll
     for (int pair = 0; pair < 2 * Config::early; ++pair) p_[pair / 4][pair % 4] = w.early[pair] | nothing;
-    shrink[0] = shrink[1] = 1.0f;
     check_weights(w, shrink);
     return next_is_plain;
   }
@@ -249,12 +245,20 @@ class ForwardConsumer {
       }
   }
 
-  // With 0 for an origin of -inf, whose row sees nothing yet.
+  // An origin for a row that has none because it has seen nothing: its weights become 0.
+  HETSP_INLINE static float or_zero(float top) { return top == -INFINITY ? 0.0f : top; }
+
+  // Gives the rows without an origin one, if they see something now.
+  HETSP_INLINE void begin_origin(float (&shrink)[2]) {
+    if (__any_sync(0xffffffffu, top_[0] == -INFINITY || top_[1] == -INFINITY))
+      move_origin(top_[0] == -INFINITY, top_[1] == -INFINITY, shrink);
+  }
+
   HETSP_INLINE void weigh_anew(Weights& w) {
     float origin[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      origin[half] = top_[half] == -INFINITY ? 0.0f : top_[half];
+      origin[half] = or_zero(top_[half]);
       w.total[half][0] = w.total[half][1] = 0.0f;
     }
     weigh<0, keys / 8>(w, origin, [&](int pair, std::uint32_t both) { p_[pair / 4][pair % 4] = both; });
@@ -371,12 +375,8 @@ class ForwardConsumer {
   }
 
   // The warpgroups issue products in turns.
-  HETSP_INLINE void take_turn() {
-    if constexpr (Config::ping_pong) named_sync(barrier_turn + group_, consumer_groups * 128);
-  }
-  HETSP_INLINE void pass_turn() {
-    if constexpr (Config::ping_pong) named_arrive(barrier_turn + (1 - group_), consumer_groups * 128);
-  }
+  HETSP_INLINE void take_turn() { named_sync(barrier_turn + group_, consumer_groups * 128); }
+  HETSP_INLINE void pass_turn() { named_arrive(barrier_turn + (1 - group_), consumer_groups * 128); }
 
   const ForwardArguments& in_;
   Shared& shared_;

@@ -14,29 +14,26 @@
 
 namespace hetsp::attention::cuda::hopper {
 
-template <class ElementT, int Dim, int DimV, int Keys, int Stages = 2, bool PingPong = true, bool Overlap = true,
-          int QStages = (Dim <= 128 ? 2 : 1), bool Squashed = false, int Early = (Dim == 256 ? 0 : 1)>
+// One instantiation: a bucket of forward_tile() by its `dim`.
+template <class ElementT, int Dim, bool Squashed>
 struct ForwardConfig {
   using Element = ElementT;
-  static constexpr int dim = Dim, dim_v = DimV, keys = Keys, stages = Stages;
-  static constexpr bool ping_pong = PingPong, overlap = Overlap;
+  static constexpr bool squashed = Squashed;  // see ScoreFactors
+  static constexpr int rows = static_cast<int>(tile_rows);
+  static constexpr int dim = Dim, dim_v = Dim == 192 ? 128 : Dim, keys = Dim == 256 ? 80 : 128;
+  static constexpr int stages = 2;                  // of K and of V
+  static constexpr int q_stages = Dim <= 128 ? 2 : 1;  // as many as fit
+  static constexpr bool carry = q_stages > 1;       // a tile's last values are added beside the next tile's first scores
+  // Blocks of 8 columns that are weighed before the values of the last step are waited for. More of them were slower, and there
+  // are no registers for more; with a head_dim of 256 for none.
+  static constexpr int early = Dim == 256 ? 0 : keys / 32;
   // How far the weights of a row may grow above that of its first maximum before it gets a new one. Far from where O could
   // overflow, or a weight in float16; and seldom reached: 14 in units of the scores.
   static constexpr float growth = std::is_same_v<Element, Float16> ? 0x1p14f : 0x1p20f;
-  static constexpr bool squashed = Squashed;        // see ScoreFactors
-  static constexpr int early = Keys / 32 * Early;  // blocks of 8 columns that are weighed before the last values are waited for
-  static constexpr int q_stages = QStages;
-  static constexpr bool carry = Overlap && QStages > 1;  // a tile's last values are added beside the next tile's first scores
-  static constexpr int rows = static_cast<int>(tile_rows);
-  using QTile = SharedTile<rows, Dim>;
-  using KTile = SharedTile<Keys, Dim>;
-  using VTile = SharedTile<Keys, DimV>;
+  using QTile = SharedTile<rows, dim>;
+  using KTile = SharedTile<keys, dim>;
+  using VTile = SharedTile<keys, dim_v>;
 };
-
-// What is shipped for a bucket of forward_tile().
-template <class Element, int Dim, bool Squashed>
-using ForwardShipped =
-    ForwardConfig<Element, Dim, Dim == 192 ? 128 : Dim, Dim == 256 ? 80 : 128, 2, true, true, (Dim <= 128 ? 2 : 1), Squashed>;
 
 constexpr int forward_threads = (1 + consumer_groups) * 128;
 constexpr int consumer_warps = 4 * consumer_groups;
