@@ -1,13 +1,15 @@
 // The Hopper backward alone on a GPU, without torch: sampled gradients against float64 maths on the host, then its time.
 //
-//   hopper_backward_bench [--check] case...   a case: NAME=VALUE,... of lengths (joined by +, a x b repeats a b times, or
-//   @FILE),
-//                                             heads, kv, dim, dim_v, half (float16), full (not causal), left (window), softcap,
-//                                             gap
+//   nvcc -std=c++20 -O3 -DNDEBUG --expt-relaxed-constexpr -gencode arch=compute_90a,code=sm_90a -cudart static -Icsrc
+//     -Itests/cpp bench/attention/hopper_backward_bench.cu csrc/hetsp/attention/segment.cc -o hopper_backward_bench
+//     csrc/hetsp/attention/cuda/hopper/{tensor_map,launch_backward,dq_sums,backward_{bf16,f16}_{64,128}}.cu
+//   hopper_backward_bench [--check] case...
 //
-// One line a case: worst error as a part of its bound, median and best TFLOP/s of the kernel, the same with the passes before
-// (zeroed sums, D) and after (dq). Flops: 2 (3 d + 2 d_v) a pair, causal pairs counted as n^2 / 2. lse and D are plausible
-// numbers and not those of a softmax: the backward is defined for any.
+// A case: NAME=VALUE,... of lengths (joined by +, a x b repeats a b times, or @FILE), heads, kv, dim, dim_v, half (float16),
+// full (not causal), left (window), softcap, gap (rows of NaN behind each document). One line each: worst error as a part of
+// its bound, median and best TFLOP/s of the kernel, the passes before (zeroed sums, D) and after (dq). Flops: 2 (3 d + 2 d_v) a
+// pair, causal pairs counted as n^2 / 2. lse and D are plausible numbers and not those of a softmax: the backward is defined
+// for any.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -303,7 +305,7 @@ void run_case(const std::string& text, bool only_check) {
 
   cudaEvent_t events[4];
   for (cudaEvent_t& event : events) check(cudaEventCreate(&event), "event");
-  std::vector<float> kernel, whole;
+  std::vector<float> kernel, whole, before, after;
   const int repeats = only_check ? 1 : 13;
   for (int i = 0; i < repeats; ++i) {
     check(cudaEventRecord(events[0]), "record");
@@ -315,7 +317,9 @@ void run_case(const std::string& text, bool only_check) {
     hopper::finish_dq(params, sums, nullptr);
     check(cudaEventRecord(events[3]), "record");
     check(cudaDeviceSynchronize(), "hopper backward");
-    if (i >= 3) kernel.push_back(milliseconds(events[1], events[2])), whole.push_back(milliseconds(events[0], events[3]));
+    if (i < 3) continue;
+    before.push_back(milliseconds(events[0], events[1])), kernel.push_back(milliseconds(events[1], events[2]));
+    after.push_back(milliseconds(events[2], events[3])), whole.push_back(milliseconds(events[0], events[3]));
   }
   for (Tensor* t : {&r.q, &r.k, &r.v, &r.dout, &r.dq, &r.dk, &r.dv}) t->fetch();
   double worst = 0;
@@ -340,11 +344,12 @@ void run_case(const std::string& text, bool only_check) {
               good ? "" : where.c_str());
   if (not_finite > 0) std::printf(", %lld not finite", static_cast<long long>(not_finite));
   if (!kernel.empty()) {
-    std::sort(kernel.begin(), kernel.end()), std::sort(whole.begin(), whole.end());
-    const auto rate = [&](float ms) { return p.flops() / static_cast<double>(ms) * 1e-9; };
-    std::printf("  kernel %7.3f ms %5.0f TFLOP/s, best %5.0f; in all %5.0f; tiles %zu",
-                static_cast<double>(kernel[kernel.size() / 2]), rate(kernel[kernel.size() / 2]), rate(kernel[0]),
-                rate(whole[whole.size() / 2]), tiles.size());
+    for (std::vector<float>* times : {&kernel, &whole, &before, &after}) std::sort(times->begin(), times->end());
+    const auto median = [](const std::vector<float>& times) { return static_cast<double>(times[times.size() / 2]); };
+    const auto rate = [&](double ms) { return p.flops() / ms * 1e-9; };
+    std::printf("  kernel %7.3f ms %5.0f TFLOP/s, best %5.0f; before %.3f, after %.3f ms; in all %5.0f; tiles %zu",
+                median(kernel), rate(median(kernel)), rate(static_cast<double>(kernel[0])), median(before), median(after),
+                rate(median(whole)), tiles.size());
   }
   std::printf("\n");
 }
