@@ -1,8 +1,7 @@
 // What Hopper's primitives cost beside products (hopper_products_bench.cu): words, launches, copies, atomics, tokens. `program`
 // runs all measurements, `program WORD...` those whose name holds a word.
 //
-//   nvcc -std=c++17 -O3 -DNDEBUG --expt-relaxed-constexpr -Icsrc -Itests/gpu -gencode arch=compute_90a,code=sm_90a
-//     -cudart static bench/attention/hopper_primitives_bench.cu -o hopper_primitives_bench
+//   cmake --build build --target gpu_programs
 #include <cstdint>
 #include <cstdio>
 #include <functional>

@@ -1,8 +1,7 @@
 // How fast wgmma runs, alone and beside exponentials: the numbers that the design of an attention kernel starts from. `program`
 // runs all measurements, `program WORD...` those whose name holds a word.
 //
-//   nvcc -std=c++17 -O3 -DNDEBUG --expt-relaxed-constexpr -Icsrc -Itests/gpu -gencode arch=compute_90a,code=sm_90a
-//     -cudart static bench/attention/hopper_products_bench.cu -o hopper_products_bench
+//   cmake --build build --target gpu_programs
 #include <cstdint>
 #include <cstdio>
 #include <functional>

@@ -2,8 +2,7 @@
 // "ok NAME" or "FAILED NAME why"; one process a case, since a fault ends the process's device context and
 // a hang is ended from outside (timeout).
 //
-//   nvcc -std=c++17 -O3 -DNDEBUG --expt-relaxed-constexpr -Icsrc -Itests/cpp
-//     -gencode arch=compute_90a,code=sm_90a -cudart static tests/gpu/hopper_primitives.cu -o hopper_primitives
+//   cmake --build build --target gpu_programs
 
 #include <cstdint>
 #include <cstdio>
