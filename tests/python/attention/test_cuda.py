@@ -310,7 +310,7 @@ def test_head_dimensions_beyond_the_kernels_are_refused() -> None:
 @gpu_only
 def test_tensors_on_two_devices_are_refused() -> None:
     q = torch.zeros(4, 1, 16)
-    with pytest.raises(hetsp.errors.InvalidArgument, match="segments is on the CPU"):
+    with pytest.raises((ValueError, RuntimeError), match="segments is on the CPU"):
         torch.ops.hetsp.varlen_attention_forward(
             q, q, q, torch.zeros(1, 8, dtype=torch.int64, device="cpu"), 1.0, 0.0, None, None, None, False
         )
