@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 import hetsp_ext as hetsp
-from tests.support.devices import equal_sums
+from tests.support.devices import equal_sums, on_cuda
 
 LENGTHS = [65, 1, 130, 17]
 
@@ -76,7 +76,9 @@ def test_order_of_sequences_and_empty_ones_do_not_matter_bitwise() -> None:
 def test_values_of_one_give_one() -> None:
     q, k, v = batch(LENGTHS)
     out, _ = attend(q, k, torch.ones_like(v), LENGTHS)
-    assert torch.equal(out, torch.ones_like(out))
+    # The scalar CUDA kernels add the weights and the weighted values in two orders: float32 sums of at most 130 positive terms.
+    allowed = max(LENGTHS) * 2**-24 if on_cuda() else 0.0
+    assert (out - 1).abs().max() <= allowed
 
 
 def test_a_window_beyond_the_length_is_no_window() -> None:
