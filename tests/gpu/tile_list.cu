@@ -1,8 +1,7 @@
 // The work list as a GPU builds it, against the definition (tests/cpp/attention/tile_list_reference.h), and what a build takes;
 // and which strides the copy engine really takes, against rules of box_view.h.
 //
-//   nvcc -std=c++20 -O3 -DNDEBUG --expt-relaxed-constexpr -gencode arch=compute_90a,code=sm_90a -Icsrc -Itests/cpp
-//     tests/gpu/tile_list.cu csrc/hetsp/attention/cuda/tile_list.cu csrc/hetsp/attention/cuda/hopper/tensor_map.cu -o tile_list
+//   cmake --build build --target tile_list        (also of gpu_programs)
 //
 // Prints one line a case and exits 1 if any is wrong.
 #include <cuda_runtime.h>

@@ -1,8 +1,9 @@
 // The work list of hetsp/attention/cuda/tile_list.h as its comment defines it, row by row on the host.
+//
+// C++17: also compiled by nvcc, for tests/gpu/tile_list.cu.
 #pragma once
 
 #include <algorithm>
-#include <bit>
 #include <cstdint>
 #include <set>
 #include <string>
@@ -74,7 +75,11 @@ inline std::vector<Tile> reference_tiles(const std::vector<Segment>& segments, c
           steps_of(s, axis, {std::max(rows.begin, tile->row0), std::min(rows.end, tile->row0 + tile->rows)}));
     }
   }
-  const auto power = [](const Tile& t) { return std::bit_width(static_cast<std::uint32_t>(t.steps)); };
+  const auto power = [](const Tile& t) {
+    int bits = 0;
+    while (std::int64_t{1} << bits <= t.steps) ++bits;
+    return bits;
+  };
   std::stable_sort(tiles.begin(), tiles.end(), [&](const Tile& a, const Tile& b) { return power(a) > power(b); });
   return tiles;
 }
