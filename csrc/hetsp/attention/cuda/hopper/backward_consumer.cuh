@@ -190,6 +190,8 @@ struct BackwardConsumer {
     wait(shared.dout_full[stage], turn / stages % 2);
     if (flags & step_cut_rows) zero_rows_outside<Rows>(shared.dout[stage], step.rows);
     if (shuffle(shared.unfit[stage], 0) != 0) {  // their p and ds are NaN where they are seen, and 0 elsewhere
+      mma_wait<0>();  // nobody's scores still read Q
+      named_sync(both_consumers, consumers * warpgroup_threads);
       const auto fit = [&](int row) { return !std::isnan(shared.lse[stage][statistic_place(row)]); };
       zero_rows<Rows>(shared.q[stage], fit), zero_rows<Rows>(shared.dout[stage], fit);
     }
