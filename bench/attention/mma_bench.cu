@@ -16,11 +16,11 @@
 #include <string>
 #include <vector>
 
-#include "hetsp/attention/cuda/backward.cuh"
 #include "hetsp/attention/cuda/mma/backward.cuh"
 #include "hetsp/attention/cuda/mma/backward.h"
 #include "hetsp/attention/cuda/mma/forward.cuh"
 #include "hetsp/attention/cuda/mma/forward.h"
+#include "hetsp/attention/cuda/scalar/backward.cuh"
 
 using namespace hetsp::attention;  // NOLINT(google-build-using-namespace)
 namespace mma = hetsp::attention::cuda::mma;

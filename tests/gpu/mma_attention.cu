@@ -20,9 +20,9 @@
 #include "attention/attention_case.h"
 #include "attention/attention_truth.h"
 #include "attention/mma_case.h"
-#include "hetsp/attention/cuda/backward.cuh"
 #include "hetsp/attention/cuda/mma/backward.h"
 #include "hetsp/attention/cuda/mma/forward.h"
+#include "hetsp/attention/cuda/scalar/backward.cuh"
 
 using namespace attention_case;
 namespace cuda = hetsp::attention::cuda;

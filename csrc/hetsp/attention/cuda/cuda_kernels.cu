@@ -7,7 +7,7 @@
 #include "hetsp/attention/cuda/mma/backward.h"
 #include "hetsp/attention/cuda/mma/forward.h"
 #include "hetsp/attention/cuda/mma/scratch.h"
-#include "hetsp/attention/cuda/scalar.h"
+#include "hetsp/attention/cuda/scalar/scalar.h"
 #include "hetsp/attention/cuda/selection.h"
 #include "hetsp/attention/cuda/tile_list.h"
 #include "hetsp/attention/cuda_kernels.h"

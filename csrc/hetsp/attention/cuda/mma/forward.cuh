@@ -1,4 +1,4 @@
-// The recurrence of cuda/forward.cuh on tensor cores (FlashAttention-2, arXiv 2307.08691): a block takes a tile of query rows
+// The recurrence of scalar/forward.cuh on tensor cores (FlashAttention-2, arXiv 2307.08691): a block takes a tile of query rows
 // of one head, a warp 16 M rows of it; scores, weights and the output stay in its registers.
 //
 // Maxima are kept in base 2: weights are 2^(c q.k - mu) with c = softmax_scale log2 e, one multiply-add and one exponential.

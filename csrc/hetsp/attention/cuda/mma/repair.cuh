@@ -1,13 +1,13 @@
-// Computes suspected items (scratch.h) again with the scalar blocks of cuda/forward.cuh and cuda/backward.cuh, which leave
+// Computes suspected items (scratch.h) again with the scalar blocks of scalar/forward.cuh and scalar/backward.cuh, which leave
 // hidden pairs out of their sums instead of multiplying by 0. Only rows whose results are not finite are written: the others
 // keep their bits, whatever their neighbours in the tile have seen.
 #pragma once
 
 #include <cstdint>
 
-#include "hetsp/attention/cuda/backward.cuh"
-#include "hetsp/attention/cuda/forward.cuh"
 #include "hetsp/attention/cuda/mma/scratch.h"
+#include "hetsp/attention/cuda/scalar/backward.cuh"
+#include "hetsp/attention/cuda/scalar/forward.cuh"
 #include "hetsp/attention/cuda/tile_list.h"
 
 namespace hetsp::attention::cuda::mma {

@@ -1,7 +1,7 @@
-#include "hetsp/attention/cuda/backward.cuh"
+#include "hetsp/attention/cuda/scalar/backward.cuh"
 
 #include "hetsp/attention/cuda/launch.cuh"
-#include "hetsp/attention/cuda/scalar.h"
+#include "hetsp/attention/cuda/scalar/scalar.h"
 #include "hetsp/base/ceil_div.h"
 
 namespace hetsp::attention::cuda {
