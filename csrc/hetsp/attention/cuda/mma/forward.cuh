@@ -22,7 +22,7 @@ struct ForwardSides {
   static constexpr int warps = Warps, m = M, keys = Keys, columns = Columns, blocks = Blocks;
 };
 
-// Times on an H100, causal, 16384 tokens, 32 heads of 64, 16 of 128 or 8 of 256. 64: 4.0 ms; with 64 keys 4.4. 128: 3.8 ms;
+// Times on an H200, causal, 16384 tokens, 32 heads of 64, 16 of 128 or 8 of 256. 64: 4.0 ms; with 64 keys 4.4. 128: 3.8 ms;
 // with 32 keys 4.2; with 8 warps of one block of rows 4.5. 256: 7.2 ms, and 5.1 with 32 keys, which need 129 KB.
 template <int Dim>
 struct ForwardPlan;
