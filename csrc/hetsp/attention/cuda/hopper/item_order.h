@@ -33,9 +33,9 @@ HETSP_ITEM_ORDER constexpr Item item_at(std::int32_t item, std::int32_t tiles, s
 // How many query heads go together where `bytes` are what one kv head's tiles share: whole groups of the query heads that share
 // it, of as many kv heads as fit the budget, or four, in blocks as equal as can be.
 //
-// Measured on an H200 (60 MB of L2, forward, TFLOP/s, 16 heads by 2, 4, 8, 16 at a time): one document of 16K 531, 546, 563, 564;
-// 4 x 4K 542, 556, 564, 562; 16 x 1K 394, 407, 395, 392; 64K + 250 x 256 with 8 heads 563 by 2, 573 by 4, 559 by 8. Few heads wait
-// for their longest tiles at the end, many find less of each other's reading in the cache.
+// Measured on an H200 (60 MB of L2, forward, TFLOP/s, 16 heads by 2, 4, 8, 16 at a time): one document of 16K 531, 546, 563,
+// 564; 4 x 4K 542, 556, 564, 562; 16 x 1K 394, 407, 395, 392; 64K + 250 x 256 with 8 heads 563 by 2, 573 by 4, 559 by 8. Few
+// heads wait for their longest tiles at the end, many find less of each other's reading in the cache.
 constexpr std::int32_t heads_together(std::int64_t bytes, std::int64_t heads, std::int64_t heads_kv) {
   constexpr std::int64_t budget = 72 << 20, least = 4;
   const std::int64_t fitting = bytes <= 0 ? heads_kv : budget / bytes < least ? least : budget / bytes;

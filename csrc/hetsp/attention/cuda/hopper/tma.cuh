@@ -32,7 +32,8 @@ __device__ inline void load_box(void* shared, const TensorMap& map, Barrier& ful
 }
 
 // Adds the box of float32 to the tensor, element by element, in no order among boxes. Part of the thread's open bulk group. Its
-// coordinates are not negative: beyond an end nothing is added, before the begin it is an illegal instruction (as seen on an H200).
+// coordinates are not negative: beyond an end nothing is added, before the begin it is an illegal instruction (as seen on an
+// H200).
 __device__ inline void reduce_add_box(const TensorMap& map, const void* shared, int c0, int c1, int c2) {
   asm volatile(
       "cp.reduce.async.bulk.tensor.3d.global.shared::cta.add.tile.bulk_group [%0, {%2, %3, %4}], [%1];" ::"l"(address_of(map)),

@@ -1,7 +1,7 @@
 // What a thread of a Hopper kernel says to its warp, its warpgroup (4 warps, 128 threads) and the memory proxies.
 //
-// On the host the same names come from tests/cpp/support/hopper_on_cpu.h, which is included before. Instructions are those of the
-// PTX ISA 8.x for sm_90a.
+// On the host the same names come from tests/cpp/support/hopper_on_cpu.h, which is included before. Instructions are those of
+// the PTX ISA 8.x for sm_90a.
 #pragma once
 
 #include <cstdint>
