@@ -1,0 +1,59 @@
+// The protocol of one rank: matching, chunks, rails, faults. Pure: no thread, no clock, no socket.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "hetsp/comm/statistics.h"
+#include "hetsp/comm/topology.h"
+#include "hetsp/comm/transport.h"
+
+namespace hetsp::comm {
+
+struct EngineOptions {
+  std::uint64_t job = 0;                   // one incarnation of one group: equal on all its ranks, never used again
+  std::size_t chunk_bytes = 256 * 1024;    // largest payload of a frame
+  std::size_t eager_bytes = 32 * 1024;     // messages up to this size travel inside their offer
+  std::size_t direct_bytes = 256 * 1024;   // messages below this size are never spread
+};
+
+constexpr int any_source = -1;
+
+// Drive it from one thread: tell it the time and what happened, call poll() after that, and again no later than deadline().
+class Engine {
+ public:
+  Engine(const Topology& topology, int rank, const EngineOptions& options, Transport& transport, Time now);
+  ~Engine();
+
+  // Users' operations. The memory stays with the engine until Transport::complete. `type` is an opaque code that must be equal
+  // on both sides. Messages of one pair and tag match in the order in which they were posted.
+  void send(Operation operation, int peer, std::int64_t tag, std::span<const std::byte> bytes, std::uint16_t type);
+  void receive(Operation operation, int peer_or_any, std::int64_t tag, std::span<std::byte> bytes, std::uint16_t type);
+  void abort(Operation operation, const std::string& why);  // ends it as `aborted`, on the other side too
+  int source_of(Operation operation) const;                  // who sent what a receive from any_source got, once complete
+
+  // Events.
+  void on_frame(Link link, const Header& header, Arrival arrival, std::span<const std::byte> payload);  // payload may be empty,
+                                                                                                        // arrival 0 then
+  void on_sent(Token token);
+  void on_stored(Token token);
+  void on_link_up(Link link, std::uint16_t generation);
+  void on_link_broken(Link link, const std::string& why);  // local, control: the peer is dead; rail: it is down
+  void lose(int rank, const std::string& why);  // known from elsewhere
+  void leave();  // says goodbye; open operations end as aborted
+
+  void poll(Time now);  // does what is due
+  Time deadline() const;  // when poll() must run again though nothing happens
+  bool idle() const;  // nothing in flight: may be destroyed without loss to others
+
+  Statistics statistics() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace hetsp::comm
