@@ -22,6 +22,8 @@ ROOMS = {
     "staging": ("base", "device"),
     # Writes and reads byte spans: it knows no tensors, models or plans. Of devices it knows that they fail.
     "checkpoint": ("base", "device/device.h", "staging"),
+    # A protocol over an abstract transport: it knows ranks and NICs, no models, plans or tensors.
+    "comm": ("base",),
 }
 # Headers of the system and of optional libraries that one room alone may include: file access has one door.
 ROOM_HEADERS = {

@@ -32,7 +32,7 @@ class Engine {
   // on both sides. Messages of one pair and tag match in the order in which they were posted.
   void send(Operation operation, int peer, std::int64_t tag, std::span<const std::byte> bytes, std::uint16_t type);
   void receive(Operation operation, int peer_or_any, std::int64_t tag, std::span<std::byte> bytes, std::uint16_t type);
-  void abort(Operation operation, const std::string& why);  // ends it as `aborted`, on the other side too
+  void cancel(Operation operation, const std::string& why);  // ends it as `aborted`, on the other side too
   int source_of(Operation operation) const;                  // who sent what a receive from any_source got, once complete
 
   // Events.

@@ -36,11 +36,12 @@ class Transport {
  public:
   virtual ~Transport() = default;
 
-  // Sends a frame; header is copied, payload must stay until Engine::on_sent(token), which comes for every send, also for one
-  // that a reset or a broken link ended. Frames of one link arrive in order or not at all.
+  // Sends a frame. Header and payload have been copied, or are needed no more, when the call returns: so an operation may end
+  // at any time. Engine::on_sent(token) says that the wire took the frame, and comes for every send, also for one that a reset
+  // or a broken link ended. Frames of one link arrive in order or not at all.
   virtual void send(Link link, const Header& header, std::span<const std::byte> payload, Token token) = 0;
 
-  // Sends an arrived payload on over another link. The arrival stays held until the engine releases it.
+  // Sends an arrived payload on over another link. The arrival stays held until the engine releases it, after on_sent(token).
   virtual void forward(Link link, const Header& header, Arrival arrival, Token token) = 0;
 
   // Copies the arrived payload to `destination`; answered by Engine::on_stored(token).
