@@ -1,0 +1,186 @@
+"""Ranks as processes on the two hosts: started in a namespace each, watched, heard while they run, killed or stopped by pid.
+
+    with Run(hosts, traffic.exchange_messages, args) as run:
+        run.hear("started")              # every rank has said so
+        hosts.link(0, 2, up=False)
+        results = run.results()          # by rank; raises RankFailure with what the ranks printed
+
+A rank function gets a `Rank` first. Ranks are forked from a server that has imported torch, so that eight start within a
+second. A rank that runs longer than `seconds` prints the stacks of its threads and ends.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import json
+import os
+import pickle
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Collection, Mapping
+from multiprocessing import connection as connections
+from pathlib import Path
+from typing import Any
+
+from tests.multirank.nic.hosts import HOSTS, Hosts
+from tests.support.ranks import RankFailure, context
+
+CLONE_NEWNET = 0x40000000
+
+
+class Rank:
+    """What a rank function knows of itself, and its line to the test."""
+
+    def __init__(self, rank: int, per_host: int, connection: Any) -> None:
+        self.rank, self.size, self.per_host = rank, len(HOSTS) * per_host, per_host
+        self.host, self.local = divmod(rank, per_host)
+        self._connection = connection
+
+    def say(self, word: str, value: Any = None) -> None:
+        self._connection.send_bytes(pickle.dumps((word, value)))
+
+    def wait(self, word: str) -> Any:
+        """Until the test says this word (Run.tell); what it says with it."""
+        heard, value = pickle.loads(self._connection.recv_bytes())
+        assert heard == word, f"waited for {word}, was told {heard}"
+        return value
+
+
+def _rank_main(rank: int, setting: Mapping[str, Any], connection: Any, function: Callable[..., Any], args: Any) -> None:
+    with open(setting["namespace"]) as namespace:
+        if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), f"setns to {setting['namespace']}")
+    out = os.open(setting["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    faulthandler.enable()
+    faulthandler.dump_traceback_later(setting["seconds"], exit=True)
+    os.environ.update(setting["environment"])
+    import torch
+
+    torch.set_num_threads(1)
+    own = Rank(rank, setting["per_host"], connection)
+    try:
+        own.say("result", function(own, *args))
+    except BaseException as error:
+        traceback.print_exc()
+        own.say("error", f"{type(error).__name__}: {error}")
+    finally:
+        connection.close()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)  # what a group leaves behind may not keep the test from ending
+
+
+class Run:
+    """One start of eight ranks, or of `per_host` on each host. `environment`: for all; `own_environment(rank)`: for one."""
+
+    def __init__(
+        self,
+        hosts: Hosts,
+        function: Callable[..., Any],
+        *args: Any,
+        per_host: int = 4,
+        seconds: float = 60.0,
+        topology: Mapping[str, Any] | None = None,
+        own_environment: Callable[[int], Mapping[str, str]] = lambda rank: {},
+    ) -> None:
+        self.seconds, self.size = seconds, len(HOSTS) * per_host
+        self._folder = tempfile.TemporaryDirectory()
+        folder = Path(self._folder.name)
+        (folder / "topology.json").write_text(json.dumps(topology or hosts.topology(per_host)))
+        environment = {
+            "MASTER_ADDR": "10.255.0.1",
+            "MASTER_PORT": str(hosts.next_port()),
+            "WORLD_SIZE": str(self.size),
+            "LOCAL_WORLD_SIZE": str(per_host),
+            "HETSP_TOPOLOGY": str(folder / "topology.json"),
+            "OMP_NUM_THREADS": "1",
+        }
+        self._lines, self._heard = [], [[] for _ in range(self.size)]
+        self._outs = [folder / f"rank-{rank}.txt" for rank in range(self.size)]
+        self.processes = []
+        for rank in range(self.size):
+            host, local = divmod(rank, per_host)
+            own = {"RANK": str(rank), "LOCAL_RANK": str(local), "GLOO_SOCKET_IFNAME": f"nic{local % hosts.nics}"}
+            setting = {
+                "namespace": hosts.namespace(host),
+                "out": str(self._outs[rank]),
+                "seconds": seconds,
+                "per_host": per_host,
+                "environment": environment | own | dict(own_environment(rank)),
+            }
+            here, there = context.Pipe()
+            process = context.Process(target=_rank_main, args=(rank, setting, there, function, args), daemon=True)
+            process.start()
+            there.close()
+            self._lines.append(here)
+            self.processes.append(process)
+        self._deadline = time.monotonic() + seconds + 5.0
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill(range(self.size))
+        for process in self.processes:
+            process.join(10)
+        self._folder.cleanup()
+
+    def output(self, rank: int) -> str:
+        return self._outs[rank].read_text(errors="replace") if self._outs[rank].exists() else ""
+
+    def kill(self, ranks: Collection[int], number: int = signal.SIGKILL) -> float:
+        """Sends a signal to these ranks; returns the time (time.monotonic, the same clock in every process)."""
+        for rank in ranks:
+            process = self.processes[rank]
+            if process.is_alive() and process.pid is not None:
+                os.kill(process.pid, number)
+        return time.monotonic()
+
+    def tell(self, word: str, value: Any = None, ranks: Collection[int] | None = None) -> None:
+        for rank in range(self.size) if ranks is None else ranks:
+            self._lines[rank].send_bytes(pickle.dumps((word, value)))
+
+    def hear(self, word: str, ranks: Collection[int] | None = None) -> list[Any]:
+        """Waits until each of these ranks (all) has said the word; what it said with it. A rank's words are heard in order."""
+        found = {}
+        wanted = list(range(self.size) if ranks is None else ranks)
+        while len(found) < len(wanted):
+            for rank in wanted:
+                if rank not in found and self._heard[rank]:
+                    said, value = self._heard[rank][0]
+                    if said != word:
+                        raise self._failure(f"rank {rank} said {said} ({value}) instead of {word}")
+                    found[rank] = self._heard[rank].pop(0)[1]
+            if len(found) < len(wanted):
+                self._listen(word)
+        return [found[rank] for rank in wanted]
+
+    def results(self, dead: Collection[int] = ()) -> list[Any]:
+        """What the function returned on each rank; None for those that the test has killed."""
+        wanted = [rank for rank in range(self.size) if rank not in dead]
+        by_rank = dict(zip(wanted, self.hear("result", wanted), strict=True))
+        return [by_rank.get(rank) for rank in range(self.size)]
+
+    def _listen(self, word: str) -> None:
+        left = self._deadline - time.monotonic()
+        open_lines = [line for line in self._lines if not line.closed]
+        ready = connections.wait(open_lines, max(0.0, left)) if open_lines else []
+        if not ready:
+            raise self._failure(f"waited for {word} in vain, {self.seconds} s after the start")
+        for line in ready:
+            rank = self._lines.index(line)
+            try:
+                self._heard[rank].append(pickle.loads(line.recv_bytes()))
+            except (EOFError, ConnectionResetError):
+                line.close()
+                self._heard[rank].append(("end", "its process is gone"))
+
+    def _failure(self, why: str) -> RankFailure:
+        said = [f"\n--- rank {rank} printed:\n{self.output(rank)[-4000:]}" for rank in range(self.size) if self.output(rank)]
+        return RankFailure(why + "".join(said), None)
