@@ -15,6 +15,8 @@
 
 namespace hopper_bench {
 
+using hetsp::attention::cuda::exp2_fast;
+using hetsp::attention::cuda::pack;
 using namespace hetsp::attention::cuda::hopper;  // NOLINT(google-build-using-namespace): what is measured
 using hetsp::attention::BFloat16;
 

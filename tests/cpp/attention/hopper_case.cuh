@@ -18,6 +18,8 @@ namespace hopper_primitives {
 
 using hetsp::attention::BFloat16;
 using hetsp::attention::Float16;
+using hetsp::attention::cuda::exp2_fast;
+using hetsp::attention::cuda::pack;
 using namespace hetsp::attention::cuda::hopper;  // NOLINT(google-build-using-namespace): these are what is tested
 
 template <class Element>

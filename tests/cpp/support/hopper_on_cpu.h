@@ -26,6 +26,7 @@
 #include <set>
 
 #include "hetsp/attention/number.h"
+#include "support/fast_math_on_cpu.h"
 #include "support/warp_on_cpu.h"
 
 // NOLINTBEGIN(bugprone-reserved-identifier)
@@ -224,19 +225,8 @@ T shuffle_xor(T value, int mask, const cuda_on_cpu::Place& where = cuda_on_cpu::
   return cuda_on_cpu::warp_shuffle(value, lane_index() ^ mask, where);
 }
 
-inline float flushed(float x) { return std::fpclassify(x) == FP_SUBNORMAL ? std::copysign(0.0f, x) : x; }
-inline float exp2_fast(float x) { return flushed(std::exp2(flushed(x))); }
 inline float log2_fast(float x) { return flushed(std::log2(flushed(x))); }
 inline float tanh_fast(float x) { return std::tanh(x); }
-
-template <class Element>
-std::uint32_t pack(float low, float high) {
-  if constexpr (std::is_same_v<Element, BFloat16>) {
-    return to_bfloat16(low).bits | static_cast<std::uint32_t>(to_bfloat16(high).bits) << 16;
-  } else {
-    return to_float16(low).bits | static_cast<std::uint32_t>(to_float16(high).bits) << 16;
-  }
-}
 
 // --- mbarrier.cuh ---
 

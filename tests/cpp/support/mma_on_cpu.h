@@ -15,6 +15,7 @@
 
 #include "hetsp/attention/number.h"
 #include "support/cuda_on_cpu.h"
+#include "support/fast_math_on_cpu.h"
 #include "support/warp_on_cpu.h"
 
 namespace mma_on_cpu {
@@ -171,21 +172,6 @@ void wait_copies() {
   }
 }
 
-inline float exp2_fast(float x) {
-  const float y = std::exp2(x);
-  return y < 0x1p-126f ? 0.0f : y;
-}
 inline float divide_fast(float a, float b) { return a / b; }
-
-template <class Element>
-std::uint32_t pack(float low, float high);
-template <>
-inline std::uint32_t pack<BFloat16>(float low, float high) {
-  return to_bfloat16(low).bits | static_cast<std::uint32_t>(to_bfloat16(high).bits) << 16;
-}
-template <>
-inline std::uint32_t pack<Float16>(float low, float high) {
-  return to_float16(low).bits | static_cast<std::uint32_t>(to_float16(high).bits) << 16;
-}
 
 }  // namespace hetsp::attention::cuda::mma

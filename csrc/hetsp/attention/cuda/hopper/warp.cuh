@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "hetsp/attention/number.h"
+#include "hetsp/attention/cuda/fast_math.cuh"
 
 #if defined(__CUDACC__)
 
@@ -60,12 +60,7 @@ __device__ inline T shuffle_xor(T value, int mask) {
   return __shfl_xor_sync(0xffffffffu, value, mask);
 }
 
-// One instruction each. exp2_fast(-inf) = 0; subnormal results are 0. tanh_fast: relative error 2^-11.
-__device__ inline float exp2_fast(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
+// One instruction each, as those of fast_math.cuh. log2_fast: subnormal numbers are 0; tanh_fast: relative error 2^-11.
 __device__ inline float log2_fast(float x) {
   float y;
   asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -75,22 +70,6 @@ __device__ inline float tanh_fast(float x) {
   float y;
   asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
-}
-
-// Two 16-bit numbers, rounded to nearest even, `low` in the low half: the smaller address.
-template <class Element>
-__device__ inline std::uint32_t pack(float low, float high);
-template <>
-__device__ inline std::uint32_t pack<BFloat16>(float low, float high) {
-  std::uint32_t both;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
-  return both;
-}
-template <>
-__device__ inline std::uint32_t pack<Float16>(float low, float high) {
-  std::uint32_t both;
-  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
-  return both;
 }
 
 }  // namespace hetsp::attention::cuda::hopper

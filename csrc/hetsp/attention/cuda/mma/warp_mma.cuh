@@ -12,7 +12,7 @@
 
 #include <cstdint>
 
-#include "hetsp/attention/number.h"
+#include "hetsp/attention/cuda/fast_math.cuh"
 
 #if defined(__CUDACC__)
 
@@ -85,29 +85,7 @@ __device__ inline void wait_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
-// exp2_fast(-inf) = 0; a subnormal result is 0; relative error 2^-22.
-__device__ inline float exp2_fast(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
 __device__ inline float divide_fast(float a, float b) { return __fdividef(a, b); }
-
-// Two 16-bit numbers, rounded to nearest even, `low` at the smaller address.
-template <class Element>
-__device__ inline std::uint32_t pack(float low, float high);
-template <>
-__device__ inline std::uint32_t pack<BFloat16>(float low, float high) {
-  std::uint32_t both;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
-  return both;
-}
-template <>
-__device__ inline std::uint32_t pack<Float16>(float low, float high) {
-  std::uint32_t both;
-  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
-  return both;
-}
 
 }  // namespace hetsp::attention::cuda::mma
 
