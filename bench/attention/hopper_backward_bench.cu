@@ -3,13 +3,14 @@
 //   nvcc -std=c++20 -O3 -DNDEBUG --expt-relaxed-constexpr -gencode arch=compute_90a,code=sm_90a -cudart static -Icsrc
 //     -Itests/cpp bench/attention/hopper_backward_bench.cu csrc/hetsp/attention/segment.cc -o hopper_backward_bench
 //     csrc/hetsp/attention/cuda/hopper/{tensor_map,launch_backward,dq_sums,backward_{bf16,f16}_{64,128}}.cu
+//     csrc/hetsp/attention/cuda/hopper/{launch_backward_split,backward_split_{bf16,f16}_{128,192,256}}.cu
 //   hopper_backward_bench [--check] case...
 //
 // A case: NAME=VALUE,... of lengths (joined by +, a x b repeats a b times, or @FILE), heads, kv, dim, dim_v, half (float16),
-// full (not causal), left (window), softcap, gap (rows of NaN behind each document). One line each: worst error as a part of
-// its bound, median and best TFLOP/s of the kernel, the passes before (zeroed sums, D) and after (dq). Flops: 2 (3 d + 2 d_v) a
-// pair, causal pairs counted as n^2 / 2. lse and D are plausible numbers and not those of a softmax: the backward is defined
-// for any.
+// full (not causal), left (window), softcap, gap (rows of NaN behind each document), split (backward_split.h; then "kernel" is
+// that of dk and dv, "after" that of dq). One line each: worst error as a part of its bound, median and best TFLOP/s of the
+// kernel, the passes before (zeroed sums, D) and after (dq). Flops: 2 (3 d + 2 d_v) a pair, causal pairs counted as n^2 / 2.
+// lse and D are plausible numbers and not those of a softmax: the backward is defined for any.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -24,6 +25,7 @@
 
 #include "attention/tile_list_reference.h"
 #include "hetsp/attention/cuda/hopper/backward.h"
+#include "hetsp/attention/cuda/hopper/backward_split.h"
 #include "hetsp/attention/cuda/hopper/tensor_map.h"
 #include "hetsp/attention/cuda/launch.cuh"
 
@@ -36,7 +38,7 @@ struct Options {
   std::vector<std::int64_t> lengths{1024};
   std::int64_t heads = 16, kv = 0, dim = 128, dim_v = 0, left = -1, gap = 0;  // gap: unused rows of NaN behind every document
   double softcap = 0;
-  bool half = false, full = false;
+  bool half = false, full = false, split = false;
 };
 
 Options parse(const std::string& text) {
@@ -77,6 +79,8 @@ Options parse(const std::string& text) {
       o.half = true;
     else if (key == "full")
       o.full = true;
+    else if (key == "split")
+      o.split = true;
     else
       std::fprintf(stderr, "unknown field %s\n", key.c_str()), std::exit(2);
   }
@@ -141,8 +145,8 @@ struct Tensor {
   }
   ConstView view() const { return {data, heads * dim, dim}; }
   View mutable_view() const { return {data, heads * dim, dim}; }
-  hopper::TensorMap map() const {
-    return hopper::tensor_map(hopper::box_view(view(), half ? DType::float16 : DType::bfloat16, tokens, heads, dim), 64, 64);
+  hopper::TensorMap map(int rows = 64) const {
+    return hopper::tensor_map(hopper::box_view(view(), half ? DType::float16 : DType::bfloat16, tokens, heads, dim), 64, rows);
   }
 };
 
@@ -287,9 +291,11 @@ void run_case(const std::string& text, bool only_check) {
   const std::int64_t sum_count = p.tokens * o.heads * bucket.dim;
   float* const sums = device_array<float>(sum_count);
   const std::vector<Tile> tiles = attention_test::reference_tiles(p.segments, p.shape, Axis::keys);
-  const std::vector<std::int32_t> counters{static_cast<std::int32_t>(tiles.size()), 0};
+  const std::vector<Tile> query_tiles = attention_test::reference_tiles(p.segments, p.shape, Axis::queries);
+  const std::vector<std::int32_t> counters{static_cast<std::int32_t>(tiles.size()), 0,
+                                           static_cast<std::int32_t>(query_tiles.size()), 0};
   std::int32_t* const device_counters = upload(counters);
-  const TileList list{upload(tiles), device_counters};
+  const TileList list{upload(tiles), device_counters}, query_list{upload(query_tiles), device_counters + 2};
   BackwardParams params{};
   params.shape = p.shape, params.score = {1 / std::sqrt(static_cast<double>(o.dim)), o.softcap};
   params.segments = upload(p.segments), params.segment_count = static_cast<std::int64_t>(p.segments.size());
@@ -300,6 +306,13 @@ void run_case(const std::string& text, bool only_check) {
       r.q.map(), r.k.map(), r.v.map(), r.dout.map(),
       hopper::tensor_map({sums, DType::float32, bucket.dim, o.heads, p.tokens, bucket.dim, o.heads * bucket.dim}, 32, 64)};
 
+  const hopper::SplitTile split = hopper::split_tile(p.shape);
+  const auto split_maps = [&](hopper::SplitBoxes rows) {
+    return hopper::SplitMaps{r.q.map(rows.queries), r.k.map(rows.keys), r.v.map(rows.keys), r.dout.map(rows.queries)};
+  };
+  const hopper::SplitMaps keys_maps = split_maps(split_keys_boxes(split)),
+                          queries_maps = split_maps(split_queries_boxes(split));
+
   BackwardParams ahead = params;  // D of another out goes where nobody reads it
   ahead.out = r.dq.view(), ahead.fill_delta = device_array<float>(o.heads * p.tokens);
 
@@ -309,12 +322,20 @@ void run_case(const std::string& text, bool only_check) {
   const int repeats = only_check ? 1 : 13;
   for (int i = 0; i < repeats; ++i) {
     check(cudaEventRecord(events[0]), "record");
-    hopper::prepare(ahead, sums, nullptr);
-    check(cudaMemsetAsync(device_counters + 1, 0, sizeof(std::int32_t)), "memset");
+    if (!o.split) hopper::prepare(ahead, sums, nullptr);
+    for (const int counter : {1, 3}) check(cudaMemsetAsync(device_counters + counter, 0, sizeof(std::int32_t)), "memset");
     check(cudaEventRecord(events[1]), "record");
-    hopper::backward(params, list, device_counters + 1, maps, nullptr);
+    if (o.split) {
+      hopper::split_key_gradients(params, list, device_counters + 1, keys_maps, nullptr);
+    } else {
+      hopper::backward(params, list, device_counters + 1, maps, nullptr);
+    }
     check(cudaEventRecord(events[2]), "record");
-    hopper::finish_dq(params, sums, nullptr);
+    if (o.split) {
+      hopper::split_query_gradients(params, query_list, device_counters + 3, queries_maps, nullptr);
+    } else {
+      hopper::finish_dq(params, sums, nullptr);
+    }
     check(cudaEventRecord(events[3]), "record");
     check(cudaDeviceSynchronize(), "hopper backward");
     if (i < 3) continue;

@@ -59,7 +59,14 @@ DECLARED_ELSEWHERE = {
     "csrc/hetsp/attention/cuda/hopper/backward_bf16_64.cu": "csrc/hetsp/attention/cuda/hopper/backward_launch.cuh",
     "csrc/hetsp/attention/cuda/hopper/backward_f16_128.cu": "csrc/hetsp/attention/cuda/hopper/backward_launch.cuh",
     "csrc/hetsp/attention/cuda/hopper/backward_f16_64.cu": "csrc/hetsp/attention/cuda/hopper/backward_launch.cuh",
+    "csrc/hetsp/attention/cuda/hopper/backward_split_bf16_128.cu": "csrc/hetsp/attention/cuda/hopper/backward_split_launch.cuh",
+    "csrc/hetsp/attention/cuda/hopper/backward_split_bf16_192.cu": "csrc/hetsp/attention/cuda/hopper/backward_split_launch.cuh",
+    "csrc/hetsp/attention/cuda/hopper/backward_split_bf16_256.cu": "csrc/hetsp/attention/cuda/hopper/backward_split_launch.cuh",
+    "csrc/hetsp/attention/cuda/hopper/backward_split_f16_128.cu": "csrc/hetsp/attention/cuda/hopper/backward_split_launch.cuh",
+    "csrc/hetsp/attention/cuda/hopper/backward_split_f16_192.cu": "csrc/hetsp/attention/cuda/hopper/backward_split_launch.cuh",
+    "csrc/hetsp/attention/cuda/hopper/backward_split_f16_256.cu": "csrc/hetsp/attention/cuda/hopper/backward_split_launch.cuh",
     "csrc/hetsp/attention/cuda/hopper/launch_backward.cu": "csrc/hetsp/attention/cuda/hopper/backward.h",
+    "csrc/hetsp/attention/cuda/hopper/launch_backward_split.cu": "csrc/hetsp/attention/cuda/hopper/backward_split.h",
     "csrc/hetsp/planner/auto.cc": "csrc/hetsp/planner/strategies.h",
 }
 DRAWERS = ("util", "utils", "common", "helper", "helpers", "misc")

@@ -57,8 +57,8 @@ __device__ inline Band band_of(const Segment& segment, const Shape& shape) {
   return band;
 }
 
-// Calls emit(step) for each. Query tiles have `Rows` rows, counted from the segment's first query.
-template <int Rows, class Emit>
+// Calls emit(step) for each. Query tiles have `Rows` rows, counted from the segment's first query; the key tile has `Keys`.
+template <int Rows, int Keys = static_cast<int>(tile_rows), class Emit>
 __device__ inline void walk_band(const Band& band, std::int32_t key0, std::int32_t keys, int head0, int share,
                                  const Emit& emit) {
   const std::int32_t first = larger(key0, band.k_begin), end = smaller(key0 + keys, band.k_end);
@@ -68,7 +68,7 @@ __device__ inline void walk_band(const Band& band, std::int32_t key0, std::int32
   if (rows_begin >= rows_end || seen_begin >= seen_end) return;
   Step step;
   step.keys = {static_cast<std::int16_t>(seen_begin - key0), static_cast<std::int16_t>(seen_end - key0)};
-  const bool cut_keys = step.keys.begin > 0 || step.keys.end < tile_rows;
+  const bool cut_keys = step.keys.begin > 0 || step.keys.end < Keys;
   int flags = step_begins_run | (cut_keys ? step_masked | step_cut_keys : 0);
   const std::int32_t begin = rows_begin - (rows_begin - band.q_begin) % Rows;
   for (step.head = head0; step.head < head0 + share; ++step.head)
@@ -78,7 +78,7 @@ __device__ inline void walk_band(const Band& band, std::int32_t key0, std::int32
       step.rows.end = static_cast<std::int16_t>(smaller(rows_end - step.row0, Rows));
       step.low = larger(key0 + band.low - step.row0, -far), step.high = smaller(key0 + band.high - step.row0, far);
       step.flags = flags;
-      if (step.low + static_cast<int>(tile_rows) - 1 > 0 || step.high < Rows) step.flags |= step_masked;
+      if (step.low + Keys - 1 > 0 || step.high < Rows) step.flags |= step_masked;
       if (step.rows.begin > 0 || step.rows.end < Rows) step.flags |= step_masked | step_cut_rows;
       if (step.head + 1 == head0 + share && step.row0 + Rows >= rows_end) step.flags |= step_ends_run;
       emit(step);

@@ -39,10 +39,10 @@ struct alignas(16) KeyStep {
 static_assert(sizeof(KeyStep) == 32, "two 16-byte loads");
 
 // One thread walks, with few registers to spare: whatever can be had again from the parameters is not kept.
-template <int Keys>
+template <int Keys, class Params = ForwardParams>
 class KeyWalk {
  public:
-  __device__ KeyWalk(const ForwardParams& params, const Tile& tile)
+  __device__ KeyWalk(const Params& params, const Tile& tile)
       : params_(params), row0_(static_cast<std::int32_t>(tile.row0)), rows_(tile.rows), next_(tile.first), last_(tile.last) {}
 
   // To the next step that some row of the tile sees; false: there is none.
@@ -109,7 +109,7 @@ class KeyWalk {
     return whole ? see_all : see_some;
   }
 
-  const ForwardParams& params_;
+  const Params& params_;
   std::int32_t row0_, rows_, next_, last_;  // segments next_ .. last_ are still to come
   std::int32_t key_ = 0, low_ = 1;          // key tiles key_, key_ - Keys, ..., low_ of the open segment are
   std::int32_t k_end_ = 0, left_ = 0, right_ = 0, member_begin_ = 0, member_end_ = 0, visible_ = 0;
