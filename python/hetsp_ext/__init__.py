@@ -1,7 +1,7 @@
 """Plan, shard and run training steps over sequences of wildly different lengths. See docs/architecture.md."""
 
 from . import _native as _native
-from . import errors, lp
+from . import distributed, errors, lp
 from .attention import (
     attention_delta,
     attention_lists,
@@ -63,6 +63,7 @@ __all__ = [
     "cpu_capabilities",
     "cpu_capability",
     "cuda_kernels",
+    "distributed",
     "errors",
     "lp",
     "merge_attention",

@@ -22,6 +22,7 @@ LAYERS = {
     "calibration": ("errors", "planner", "simulator"),
     "lp": ("errors", "_native"),
     "checkpoint": ("errors", "_native"),
+    "distributed": ("errors", "_c10d"),
     "documents": ("errors",),
     "runqueue": (),
     "sequence_parallel": ("errors", "_native", "attention", "planner", "documents", "runqueue"),

@@ -1,0 +1,80 @@
+"""All ranks come to one verdict over the store that made them a group: the same value everywhere, or the same error.
+
+Each rank leaves a report; rank 0 reads them all, decides, and leaves the verdict: N keys to read for one rank, one for each
+other. A rank that failed on its own reports that, so that nobody waits for it.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from ..errors import HetspError, InvalidArgument, PeerLost
+
+if TYPE_CHECKING:
+    from torch.distributed import Store
+
+__all__ = ["agree"]
+
+KINDS: dict[str, type[HetspError]] = {each.__name__: each for each in (HetspError, InvalidArgument, PeerLost)}
+
+
+def agree(
+    store: "Store",
+    stage: str,
+    rank: int,
+    size: int,
+    timeout: timedelta,
+    report: Callable[[], Any],
+    decide: Callable[[list[Any]], Any],
+) -> Any:
+    """Returns decide(reports of all ranks), or raises on every rank what report() or decide() raised on one.
+
+    Reports and the verdict are values that JSON holds. `stage` names this agreement among those of the same store.
+    """
+    try:
+        answer: dict[str, Any] = {"value": report()}
+    except HetspError as error:
+        answer = failure(error)
+    store.set(f"{stage}/{rank}", json.dumps(answer))
+    if rank == 0:
+        store.set(f"{stage}/verdict", json.dumps(verdict(store, stage, size, timeout, decide)))
+    try:
+        # Rank 0 waits as long for the others before it decides, and it may have begun later.
+        store.wait([f"{stage}/verdict"], 2 * timeout)
+    except Exception as error:  # its type differs between stores and versions
+        raise PeerLost(f"rank 0 is silent: no word from it on {stage} within {2 * timeout.total_seconds():.3g} s") from error
+    answer = json.loads(store.get(f"{stage}/verdict"))
+    if "error" in answer:
+        raise KINDS[answer["kind"]](answer["error"])
+    return answer["value"]
+
+
+def verdict(store: "Store", stage: str, size: int, timeout: timedelta, decide: Callable[[list[Any]], Any]) -> dict[str, Any]:
+    keys = [f"{stage}/{rank}" for rank in range(size)]
+    try:
+        store.wait(keys, timeout)
+    except Exception:  # as above
+        silent = [rank for rank, key in enumerate(keys) if not store.check([key])]
+        return failure(PeerLost(f"rank {silent[0] if silent else '?'} did not come: no word on {stage} from ranks {silent} "
+                                f"within {timeout.total_seconds():.3g} s"))  # fmt: skip
+    answers = [json.loads(store.get(key)) for key in keys]
+    if any("error" in answer for answer in answers):
+        return told(answers)
+    try:
+        return {"value": decide([answer["value"] for answer in answers])}
+    except HetspError as error:
+        return failure(error)
+
+
+def told(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The failure of the lowest rank that has one, which is named unless all say the same."""
+    first = next(answer for answer in answers if "error" in answer)
+    if all(answer.get("error") == first["error"] for answer in answers):
+        return first
+    return first | {"error": f"rank {answers.index(first)}: {first['error']}"}
+
+
+def failure(error: HetspError) -> dict[str, Any]:
+    kind = next(name for name in ("InvalidArgument", "PeerLost", "HetspError") if isinstance(error, KINDS[name]))
+    return {"error": str(error), "kind": kind}

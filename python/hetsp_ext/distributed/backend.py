@@ -1,0 +1,112 @@
+"""The backend `hetsp` of torch.distributed: registers it, makes it, and says why it cannot be made."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import HetspError
+from .topology import Topology
+
+if TYPE_CHECKING:
+    from torch.distributed import Backend
+
+__all__ = ["NAME", "missing", "register", "require", "topologies"]
+
+NAME = "hetsp"
+DEVICES = ["cpu", "cuda"]
+
+topologies: dict[int, Topology] = {}  # of the groups made by this process, by their job
+
+
+def register() -> bool:
+    """Makes the name known to torch.distributed, if torch has that; nothing is loaded before a group is made."""
+    import torch
+
+    if not torch.distributed.is_available():
+        return False
+    if NAME.upper() not in torch.distributed.Backend._plugins:
+        torch.distributed.Backend.register_backend(NAME, create, extended_api=True, devices=DEVICES)
+    return True
+
+
+def native() -> Any:
+    """The extension hetsp_ext._c10d; HetspError with the reason where it cannot be had."""
+    import torch
+
+    built = built_for()
+    running = torch.__version__
+    if not built:
+        raise HetspError(
+            "backend hetsp: hetsp_ext was built without its extension for torch.distributed; this is torch "
+            f"{running}: build with HETSP_C10D=ON beside it"
+        )
+    if built != running:
+        raise HetspError(f"backend hetsp: its extension was built for torch {built}, this is torch {running}: build it again")
+    try:
+        import hetsp_ext._c10d as module
+    except ImportError as error:
+        raise HetspError(
+            f"backend hetsp: its extension for torch {built} does not load under torch {running}: {error}"
+        ) from error
+    return module
+
+
+def built_for() -> str:
+    """The torch that the extension was built for; "" where there is none."""
+    try:
+        return Path(__file__).parent.with_name("_c10d.torch").read_text().strip()
+    except OSError:
+        return ""
+
+
+def missing() -> str:
+    """Why no group of this backend can be made here; "" if one can."""
+    import torch
+
+    if not torch.distributed.is_available():
+        return f"torch {torch.__version__} was built without torch.distributed"
+    if not torch.distributed.is_gloo_available():
+        return f"torch {torch.__version__} was built without Gloo, which carries its lanes"
+    try:
+        native()
+    except HetspError as error:
+        return str(error).removeprefix("backend hetsp: ")
+    return ""
+
+
+def require() -> None:
+    """Raises HetspError saying why, where no group of this backend can be made."""
+    reason = missing()
+    if reason:
+        raise HetspError(f"backend hetsp: {reason}")
+
+
+def create(given: Any, options: Any = None) -> "Backend":
+    """What torch.distributed calls on every rank of a new group; `options`: its pg_options, a dict (see docs)."""
+    import torch.distributed as dist
+
+    from .group import form
+    from .options import Options
+
+    require()
+    rank, size = given.group_rank, given.group_size
+    ranks = list(given.global_ranks_in_group) or list(range(size))
+    world = dist.get_world_size() if dist.is_initialized() else size
+    timeout: timedelta = given.timeout
+    formed = form(given.store, rank, ranks, world, timeout, options)
+    sizes = Options.of(options)
+    backend = native().create(
+        rank=rank,
+        size=size,
+        timeout=timeout,
+        job=formed.job,
+        nodes=formed.topology.as_records(),
+        local=formed.local,
+        control=formed.control,
+        rails=formed.rails,
+        connect=formed.connect,
+        direct_bytes=sizes.direct_bytes,
+        chunk_bytes=sizes.chunk_bytes,
+    )
+    topologies[backend.job] = formed.topology
+    return backend

@@ -1,0 +1,77 @@
+"""What a group of backend `hetsp` has sent, over which NICs and routes, as this rank counts it."""
+
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InvalidArgument
+from .backend import NAME, topologies
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+__all__ = ["statistics"]
+
+ROUTES = ("eager", "direct", "spread", "local")
+
+
+def statistics(group: "ProcessGroup | None" = None) -> dict[str, Any]:
+    """Counters of this rank since the group was made (None: the default group). Not a collective: every rank has its own.
+
+    nics        per NIC that this rank drives: name, address, bytes_sent, bytes_received, frames_resent, lanes, lanes_down
+    lanes       per rail: nic, node and rank at the other end, rail, up, generation, bytes, times_down, seconds and rates
+    lanes_down  how many of them are down now
+    routes      messages sent, by route: eager (inside their announcement), direct (the own NIC), spread (over several NICs),
+                local (inside the node)
+    and the engine's other counters: messages, chunks sent, re-sent and relayed, duplicates and foreign frames dropped.
+    Raises InvalidArgument for a group of another backend.
+    """
+    backend = backend_of(group)
+    counts = dict(backend.statistics())
+    topology, rank = topologies[backend.job], backend.rank()
+    home = topology.node_of(rank)
+    lanes = [
+        lane
+        | {
+            "nic": topology.nodes[home].nics[lane["rail"]].name,
+            "address": topology.nodes[home].nics[lane["rail"]].address,
+            "rank": topology.owner(lane["node"], lane["rail"]),
+        }
+        for lane in counts.pop("rails")
+    ]
+    routes = {name: counts.pop(name) for name in ROUTES}
+    return {
+        "nics": [
+            summed([lane for lane in lanes if lane["address"] == each])
+            for each in dict.fromkeys(lane["address"] for lane in lanes)
+        ],
+        "lanes": lanes,
+        "lanes_down": sum(not lane["up"] for lane in lanes),
+        "routes": routes,
+        **counts,
+    }
+
+
+def summed(lanes: list[dict[str, Any]]) -> dict[str, Any]:
+    """One NIC's lanes as one record."""
+    return {
+        "name": lanes[0]["nic"],
+        "address": lanes[0]["address"],
+        **{name: sum(lane[name] for lane in lanes) for name in ("bytes_sent", "bytes_received", "frames_resent")},
+        "lanes": len(lanes),
+        "lanes_down": sum(not lane["up"] for lane in lanes),
+    }
+
+
+def backend_of(group: "ProcessGroup | None") -> Any:
+    import torch
+    import torch.distributed as dist
+
+    found = []
+    for device in ("cpu", "cuda"):
+        try:
+            backend = (group or dist.group.WORLD)._get_backend(torch.device(device))  # type: ignore[union-attr]
+        except (RuntimeError, AttributeError):  # none for that device, or no group at all
+            continue
+        if backend.name() == NAME:
+            return backend
+        found.append(f"{device}:{backend.name()}")
+    raise InvalidArgument(f"the group has the backends {', '.join(found) or 'none'}; statistics are of backend {NAME}")
