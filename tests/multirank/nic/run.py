@@ -59,7 +59,11 @@ def _rank_main(rank: int, setting: Mapping[str, Any], connection: Any, function:
     os.dup2(out, 2)
     faulthandler.enable()
     faulthandler.dump_traceback_later(setting["seconds"], exit=True)
-    os.environ.update(setting["environment"])
+    for name, value in setting["environment"].items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
     import torch
 
     torch.set_num_threads(1)
@@ -77,7 +81,7 @@ def _rank_main(rank: int, setting: Mapping[str, Any], connection: Any, function:
 
 
 class Run:
-    """One start of eight ranks, or of `per_host` on each host. `environment`: for all; `own_environment(rank)`: for one."""
+    """One start of eight ranks, or of `per_host` on each host; `own_environment(rank)`: for one, None removes."""
 
     def __init__(
         self,
@@ -87,7 +91,7 @@ class Run:
         per_host: int = 4,
         seconds: float = 60.0,
         topology: Mapping[str, Any] | None = None,
-        own_environment: Callable[[int], Mapping[str, str]] = lambda rank: {},
+        own_environment: Callable[[int], Mapping[str, str | None]] = lambda rank: {},
     ) -> None:
         self.seconds, self.size = seconds, len(HOSTS) * per_host
         self._folder = tempfile.TemporaryDirectory()

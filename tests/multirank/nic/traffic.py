@@ -6,9 +6,10 @@ network, which no fault touches. Times are of time.monotonic, one clock for all 
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -57,7 +58,9 @@ def why_no_backend(name: str) -> str | None:
     """What keeps `dist.init_process_group` from using this backend here."""
     import hetsp_ext  # noqa: F401  registers ours
 
-    return None if name in dist.Backend.backend_list else f"backend {name} is not registered: its extension is not built here"
+    if name == "hetsp" and importlib.util.find_spec("hetsp_ext._c10d") is None:
+        return "backend hetsp is not here: its extension, hetsp_ext._c10d, is not built"
+    return None if name in dist.Backend.backend_list else f"backend {name} is not registered"
 
 
 class Session:
@@ -94,14 +97,23 @@ class Session:
 
 
 def exchange(
-    session: Session, messages: Sequence[Message], seed: int, group: dist.ProcessGroup | None = None
+    session: Session,
+    messages: Sequence[Message],
+    seed: int,
+    group: dist.ProcessGroup | None = None,
+    begun: Callable[[], object] | None = None,
 ) -> dict[str, Any]:
-    """All messages at once; when this rank began and when each of its messages was through, and those with wrong bytes."""
+    """All messages at once; when this rank began and when each of its messages was through, and those with wrong bytes.
+
+    `begun` is called when every rank has its bytes ready, just before the first is sent.
+    """
     own = session.rank.rank
     out = [(each, pattern(each.bytes, seed, index)) for index, each in enumerate(messages) if each.source == own]
     expected = [(each, pattern(each.bytes, seed, index)) for index, each in enumerate(messages) if each.destination == own]
     found = [torch.zeros(each.bytes, dtype=torch.uint8) for each, _ in expected]
     session.agree()
+    if begun is not None:
+        begun()
     begin = time.monotonic()
     works = [
         (each, dist.irecv(tensor, each.source, group=group, tag=each.tag))
@@ -116,18 +128,10 @@ def exchange(
     return {"begin": begin, "ends": ends, "wrong": wrong}
 
 
-def exchanges(
-    rank: Rank, backend: str, jobs: Sequence[Sequence[Message]], rounds: int = 1, told: bool = False
-) -> dict[str, Any]:
-    """Each job in turn, `rounds` times; says "started" before a job if `told`, and waits for "go"."""
+def exchanges(rank: Rank, backend: str, jobs: Sequence[Sequence[Message]], rounds: int = 1) -> dict[str, Any]:
+    """Each job in turn, `rounds` times."""
     session = Session(rank, backend)
-    done = []
-    for turn in range(rounds):
-        for index, messages in enumerate(jobs):
-            if told:
-                rank.say("started")
-                rank.wait("go")
-            done.append(exchange(session, messages, 1000 * turn + index))
+    done = [exchange(session, messages, 1000 * turn + index) for turn in range(rounds) for index, messages in enumerate(jobs)]
     session.agree()
     return {"jobs": done, "statistics": session.statistics(), "forming": session.forming_seconds}
 
