@@ -11,6 +11,7 @@ EXCLUSIVE = "tests/cpp/planner/exclusive_test.cc"
 SEARCH = "tests/cpp/packing/search_test.cc"
 SIMPLEX = "tests/cpp/lp/simplex_test.cc"
 CHECKSUM = "tests/cpp/checkpoint/checksum_test.cc"
+ENGINE = "tests/cpp/comm/engine_test.cc"
 TESTED_ELSEWHERE = {
     "csrc/hetsp/attention/cpu/no_tile_amx/table.cc": "tests/cpp/attention/cpu_isa_test.cc",
     "csrc/hetsp/attention/cpu/no_tile_bf16/table.cc": "tests/cpp/attention/cpu_isa_test.cc",
@@ -22,6 +23,9 @@ TESTED_ELSEWHERE = {
     "csrc/hetsp/checkpoint/no_xxh3/xxh3.cc": CHECKSUM,
     "csrc/hetsp/checkpoint/xxh3/xxh3.cc": CHECKSUM,
     "csrc/hetsp/checkpoint/xxh3/xxh3_isa.cc": CHECKSUM,
+    "csrc/hetsp/comm/courier.cc": ENGINE,
+    "csrc/hetsp/comm/endpoint.cc": ENGINE,
+    "csrc/hetsp/comm/router.cc": ENGINE,
     "csrc/hetsp/device/no_cuda/device.cc": "tests/python/test_native.py",
     "csrc/hetsp/lp/dictionary.cc": SIMPLEX,
     "csrc/hetsp/lp/dual_simplex.cc": SIMPLEX,

@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 
+#include "hetsp/comm/matcher.h"
 #include "hetsp/comm/statistics.h"
 #include "hetsp/comm/topology.h"
 #include "hetsp/comm/transport.h"
@@ -14,15 +15,17 @@
 namespace hetsp::comm {
 
 struct EngineOptions {
-  std::uint64_t job = 0;                   // one incarnation of one group: equal on all its ranks, never used again
-  std::size_t chunk_bytes = 256 * 1024;    // largest payload of a frame
-  std::size_t eager_bytes = 32 * 1024;     // messages up to this size travel inside their offer
-  std::size_t direct_bytes = 256 * 1024;   // messages below this size are never spread
+  std::uint64_t job = 0;                 // one incarnation of one group: equal on all its ranks, never used again
+  std::size_t chunk_bytes = 256 * 1024;  // largest payload of a frame; equal on all ranks
+  std::size_t eager_bytes = 32 * 1024;   // messages up to this size travel inside their offer
+  std::size_t direct_bytes = 256 * 1024;        // messages below this size are never spread
+  std::size_t eager_window = 1 << 20;  // bytes of eager messages that may wait at one destination; beyond, they ask first
+  std::size_t message_window = 16 << 20;  // bytes of one message that may be under way
+  double local_rate = 2e9;  // bytes/s inside a node, for the choice of a route
 };
 
-constexpr int any_source = -1;
-
 // Drive it from one thread: tell it the time and what happened, call poll() after that, and again no later than deadline().
+// Operations may complete inside any call.
 class Engine {
  public:
   Engine(const Topology& topology, int rank, const EngineOptions& options, Transport& transport, Time now);
@@ -33,7 +36,7 @@ class Engine {
   void send(Operation operation, int peer, std::int64_t tag, std::span<const std::byte> bytes, std::uint16_t type);
   void receive(Operation operation, int peer_or_any, std::int64_t tag, std::span<std::byte> bytes, std::uint16_t type);
   void cancel(Operation operation, const std::string& why);  // ends it as `aborted`, on the other side too
-  int source_of(Operation operation) const;                  // who sent what a receive from any_source got, once complete
+  int source_of(Operation operation) const;  // who sent what a receive from any_source got, once complete
 
   // Events.
   void on_frame(Link link, const Header& header, Arrival arrival, std::span<const std::byte> payload);  // payload may be empty,
@@ -45,7 +48,8 @@ class Engine {
   void lose(int rank, const std::string& why);  // known from elsewhere
   void leave();  // says goodbye; open operations end as aborted
 
-  void poll(Time now);  // does what is due
+  void now(Time time);  // before events: when they happened
+  void poll(Time now);  // after them: does what is due
   Time deadline() const;  // when poll() must run again though nothing happens
   bool idle() const;  // nothing in flight: may be destroyed without loss to others
 

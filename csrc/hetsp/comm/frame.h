@@ -6,21 +6,21 @@
 namespace hetsp::comm {
 
 enum class Kind : std::uint8_t {
-  offer,    // a message is there: its bytes, type and tag; small ones are inside
-  accept,   // a receive waits for it
-  refuse,   // the receive that met it has another size or type
-  chunk,    // a piece of it
-  end,      // the source has sent every piece: which are missing?
-  missing,  // these (a bitmap)
-  fin,      // the receiver has all of it
-  want,     // a source asks a rail's owner for room
-  grant,    // the owner gives it
-  returned, // a relay could not deliver a chunk: send it another way
-  ack,      // of a hop: everything up to a sequence number, and a bitmap above it
-  probe,    // are you there?
-  rail,     // a rail went down or came up
-  cause,    // a rank is lost
-  goodbye,  // this rank leaves in peace
+  offer,     // a message is there: its bytes, type and tag; small ones are inside
+  accept,    // a receive waits for it
+  refuse,    // the receive that met it has another size or type, or ended
+  cancel,    // the source gave it up
+  chunk,     // a piece of it
+  received,  // the destination has stored these chunks (their numbers)
+  fin,       // the destination has all of it
+  want,      // a source asks a rail's owner for room, or gives room back
+  grant,     // the owner gives it
+  returned,  // a relay could not deliver a chunk: send it another way
+  ack,       // of a hop: what arrived on it
+  probe,     // are you there?
+  rail,      // a rail went down or came up
+  cause,     // a rank is lost
+  goodbye,   // this rank leaves in peace
 };
 
 // 64 bytes, in the byte order of the machine (groups of mixed byte order are refused when they form). Every frame names its
