@@ -18,6 +18,8 @@ from . import __version__
 from . import kernels as families
 from ._native import core
 from .capability import VARIABLE, cpu_capabilities, cpu_capability
+from .distributed.backend import missing
+from .distributed.interfaces import interfaces
 
 __all__ = ["Finding", "examine"]
 
@@ -127,14 +129,27 @@ def with_kernels(index: int) -> str:
 def collectives() -> list[Finding]:
     distributed = torch.distributed
     if not distributed.is_available():
-        return [Finding(name, False, "torch was built without torch.distributed") for name in ("Gloo", "NCCL")]
+        return [Finding(name, False, "torch was built without torch.distributed") for name in ("Gloo", "NCCL", "backend hetsp")]
     nccl = distributed.is_nccl_available()
     version = ".".join(map(str, torch.cuda.nccl.version())) if nccl and torch.cuda.is_available() else ""
     absent = f"torch {torch.__version__} was built without it"
     return [
         Finding("Gloo", distributed.is_gloo_available(), "available" if distributed.is_gloo_available() else absent),
         Finding("NCCL", nccl, (version or "built in, unused without a device") if nccl else absent),
+        routed(),
     ]
+
+
+def routed() -> Finding:
+    """The backend of torch.distributed that uses every NIC."""
+    reason = missing()
+    try:
+        nics = ", ".join(each.name for each in interfaces() if each.up and not each.loopback)
+    except OSError as error:
+        nics = f"none that can be listed ({error})"
+    return Finding(
+        "backend hetsp", not reason, reason or f"for this torch; network interfaces up: {nics or 'none but loopback'}"
+    )
 
 
 def python_packages() -> list[Finding]:

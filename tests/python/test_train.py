@@ -33,6 +33,7 @@ from hetsp_ext.train.verify import relative_difference
         (["--model", "huge"], "--model is 'huge'; allowed are tiny, small, or a file"),
         (["--model", "absent.json"], "absent.json' cannot be read"),
         (["--data", "/no/such/folder"], "data folder '/no/such/folder' is not a folder"),
+        (["--backend", "mpi"], "--backend: invalid choice: 'mpi'"),
         (["--steps", "0"], "--steps is 0; at least 1"),
         (["--ranks", "-2"], "--ranks is -2; at least 1"),
         (["--memory-tokens", "0"], "--memory-tokens is 0; at least 1"),

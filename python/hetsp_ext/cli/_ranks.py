@@ -30,12 +30,9 @@ def run_on_ranks(argv: Sequence[str], ranks: int, check: Callable[[], None], job
 
 
 def run_one(job: Callable[[int], None]) -> int:
-    from transformers.utils.logging import disable_progress_bar
-
     from ..train.launcher import end_with_launcher
 
     end_with_launcher()
-    disable_progress_bar()  # the run has its own
     rank = int(os.environ["RANK"])
     logging.basicConfig(format=f"rank {rank}: %(message)s", level=logging.WARNING)
     logging.getLogger("hetsp").setLevel(logging.INFO if rank == 0 else logging.WARNING)

@@ -28,9 +28,12 @@ def run(args: argparse.Namespace) -> int:
 def require_possible(options: Options) -> None:
     """Raises where no rank could do as asked."""
     from ..calibration import read_cost_model
+    from ..distributed.backend import require
     from ..train.job import open_documents, require_resumable
     from ..train.model import model_config
 
+    if options.backend == "hetsp":
+        require()
     require_resumable(options, model_config(options.model, options.max_length), open_documents(options))
     if options.cost_model is not None:
         read_cost_model(options.cost_model)

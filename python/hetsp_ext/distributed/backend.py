@@ -4,13 +4,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import HetspError
+from ..errors import HetspError, InvalidArgument
 from .topology import Topology
 
 if TYPE_CHECKING:
-    from torch.distributed import Backend
+    from torch.distributed import Backend, ProcessGroup
 
-__all__ = ["NAME", "missing", "register", "require", "topologies"]
+__all__ = ["NAME", "backend_of", "missing", "register", "require", "topologies", "topology_of_group"]
 
 NAME = "hetsp"
 DEVICES = ["cpu", "cuda"]
@@ -110,3 +110,25 @@ def create(given: Any, options: Any = None) -> "Backend":
     )
     topologies[backend.job] = formed.topology
     return backend
+
+
+def backend_of(group: "ProcessGroup | None" = None) -> Any:
+    """The native object behind a group (None: the default one); InvalidArgument for a group of other backends."""
+    import torch
+    import torch.distributed as dist
+
+    found = []
+    for device in ("cpu", "cuda"):
+        try:
+            backend = (group or dist.group.WORLD)._get_backend(torch.device(device))  # type: ignore[union-attr]
+        except (RuntimeError, AttributeError):  # none for that device, or no group at all
+            continue
+        if backend.name() == NAME:
+            return backend
+        found.append(f"{device}:{backend.name()}")
+    raise InvalidArgument(f"the group has the backends {', '.join(found) or 'none'}; statistics are of backend {NAME}")
+
+
+def topology_of_group(group: "ProcessGroup | None" = None) -> Topology:
+    """The topology that a group of this backend was made with; of its own ranks."""
+    return topologies[backend_of(group).job]

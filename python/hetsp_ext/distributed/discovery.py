@@ -80,11 +80,8 @@ def chosen(sights: Sequence[Sight]) -> list[list[Interface]]:
     claims = Counter(address for sight in sights for address in {each.address for each in sight.interfaces})
     outside = [[each for each in sight.interfaces if not each.loopback and claims[each.address] == 1] for sight in sights]
     plain = [[each for each in own if not each.tunnel and not each.bridge] or own for own in outside]
-    live = {(index, each.network) for index, own in enumerate(plain) for each in own if each.up}
-    present = [
-        [each for each in own if each.up or any(node != index and each.network == network for node, network in live)]
-        for index, own in enumerate(plain)
-    ]
+    networks = Counter(network for own in plain for network in {each.network for each in own})
+    present = [[each for each in own if each.up or networks[each.network] > 1] for own in plain]
     return [without_control(own, sight.towards) for own, sight in zip(present, sights, strict=True)]
 
 

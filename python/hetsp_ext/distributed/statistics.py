@@ -2,8 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InvalidArgument
-from .backend import NAME, topologies
+from .backend import backend_of, topologies
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -59,19 +58,3 @@ def summed(lanes: list[dict[str, Any]]) -> dict[str, Any]:
         "lanes": len(lanes),
         "lanes_down": sum(not lane["up"] for lane in lanes),
     }
-
-
-def backend_of(group: "ProcessGroup | None") -> Any:
-    import torch
-    import torch.distributed as dist
-
-    found = []
-    for device in ("cpu", "cuda"):
-        try:
-            backend = (group or dist.group.WORLD)._get_backend(torch.device(device))  # type: ignore[union-attr]
-        except (RuntimeError, AttributeError):  # none for that device, or no group at all
-            continue
-        if backend.name() == NAME:
-            return backend
-        found.append(f"{device}:{backend.name()}")
-    raise InvalidArgument(f"the group has the backends {', '.join(found) or 'none'}; statistics are of backend {NAME}")

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.utils.logging import disable_progress_bar
 
 import hetsp_ext
 
@@ -77,6 +78,7 @@ def run_rank(options: Options, rank: int) -> None:
         VerificationFailed: on rank 0, at the end, if a difference is above its bar.
         CheckpointError: on rank 0, at the end, if the run's last checkpoint failed.
     """
+    disable_progress_bar()  # the run has its own
     report = Report(rank, as_json=options.json)
     try:
         with joined(options) as ranks, naming_lost_peers():

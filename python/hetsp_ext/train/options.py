@@ -12,6 +12,7 @@ STATIC = "static"
 PLANS = ("auto", STATIC, "data-parallel")
 DTYPES = ("float32", "float64", "bfloat16")
 DEVICES = ("auto", "cpu", "cuda")
+BACKENDS = ("auto", "gloo", "nccl", "hetsp")
 DEFAULT_RANKS = 4
 EVERY = 10  # steps from one checkpoint to the next
 
@@ -32,6 +33,7 @@ class Options:
     cost_model: Path | None = None
     dtype: str = "float32"
     device: str = "auto"
+    backend: str = "auto"
     learning_rate: float = 1e-3
     seed: int = 0
     verify: bool = False
@@ -53,7 +55,7 @@ class Options:
         for name in ("every", "resume"):
             if getattr(self, name) and self.checkpoint_dir is None:
                 raise InvalidArgument(f"--{name} needs --checkpoint-dir, the folder of the checkpoints")
-        for name, allowed in {"plan": PLANS, "dtype": DTYPES, "device": DEVICES}.items():
+        for name, allowed in {"plan": PLANS, "dtype": DTYPES, "device": DEVICES, "backend": BACKENDS}.items():
             if getattr(self, name) not in allowed:
                 raise InvalidArgument(f"--{name} is {getattr(self, name)!r}; allowed are {', '.join(allowed)}")
 
@@ -87,6 +89,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = Options()
     job = parser.add_argument_group("the job")
     add_model_arguments(job, DEFAULT_RANKS)
+    job.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default=defaults.backend,
+        help="what carries messages between ranks; auto: nccl on GPUs, else gloo; hetsp: over every NIC (docs/distributed.md)",
+    )
     job.add_argument("--steps", type=int, default=defaults.steps, metavar="N", help="optimizer steps (default %(default)s)")
     job.add_argument(
         "--learning-rate", type=float, default=defaults.learning_rate, metavar="X", help="of AdamW (default %(default)s)"

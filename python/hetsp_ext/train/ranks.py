@@ -52,9 +52,20 @@ def choose_device(options: Options, local_rank: int, local_ranks: int) -> torch.
     return torch.device("cpu") if options.device == "cpu" or reason is not None else torch.device("cuda", local_rank)
 
 
+def choose_backend(options: Options, device: torch.device) -> str:
+    """What --backend names; auto is NCCL with GPUs and Gloo on CPUs. Raises where it cannot serve the device."""
+    if options.backend == "auto":
+        return "nccl" if device.type == "cuda" else "gloo"
+    if options.backend == "nccl" and device.type != "cuda":
+        raise InvalidArgument(
+            "--backend is nccl, which carries CUDA tensors only, and the run computes on cpu; gloo and hetsp do"
+        )
+    return options.backend
+
+
 @contextmanager
 def joined(options: Options) -> Iterator[Ranks]:
-    """Joins the process group of the run and leaves it. Gloo on CPUs, NCCL with GPUs; every wait has a limit."""
+    """Joins the process group of the run and leaves it; every wait has a limit."""
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if options.ranks is not None and options.ranks != size:
         raise InvalidArgument(f"--ranks is {options.ranks}, but torchrun started {size} processes; leave --ranks out")
@@ -64,7 +75,7 @@ def joined(options: Options) -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     else:
         torch.set_num_threads(threads_per_rank(local_ranks))
-    backend = "nccl" if device.type == "cuda" else "gloo"
+    backend = choose_backend(options, device)
     with naming_lost_peers():
         dist.init_process_group(
             backend, timeout=timedelta(seconds=options.timeout), device_id=device if backend == "nccl" else None
@@ -80,6 +91,8 @@ def naming_lost_peers() -> Iterator[None]:
     """Turns a collective's failure into PeerLost. A collective does not know which peer failed; the launcher does."""
     try:
         yield
+    except PeerLost:  # backend hetsp knows, and says who
+        raise
     except dist.DistError as error:
         raise PeerLost(f"a collective failed: {str(error).splitlines()[0]}") from error
     except RuntimeError as error:
