@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "comm/wires.h"
+#include "hetsp/base/error.h"
 #include "support/check.h"
 
 using namespace hetsp::comm;
@@ -64,6 +65,250 @@ TEST(a_large_message_crosses_every_rail_and_a_small_one_its_own) {
     CHECK(bytes >= 3000 || *rails.begin() == 1);
     CHECK_EQ(group.engine(1).statistics().spread, std::uint64_t{bytes >= 3000});
   }
+}
+
+TEST(sizes_and_types_that_differ_fail_both_sides_naming_both) {
+  for (const std::size_t bytes : {50, 5000}) {
+    for (const bool offered_first : {true, false}) {
+      Group group(grid(2, 2, 2), kSmall);
+      const auto sent = noise(bytes, 5);
+      std::vector<std::byte> shorter(bytes - 1), equal(bytes);
+      const auto send = [&] {
+        group.engine(0).send(1, 3, 5, sent, 9);
+        group.engine(0).send(2, 3, 6, sent, 9);
+      };
+      if (offered_first) send();
+      group.settle();
+      group.engine(3).receive(3, 0, 5, shorter, 9);
+      group.engine(3).receive(4, 0, 6, equal, 8);
+      group.settle();
+      if (!offered_first) send();
+      group.settle();
+      for (const Operation operation : {1, 3}) {
+        CHECK(group.outcome(operation).kind == Outcome::Kind::invalid);
+        const std::string& what = group.outcome(operation).what;
+        CHECK(what.find(std::to_string(bytes) + " bytes, its receive " + std::to_string(bytes - 1)) != std::string::npos);
+      }
+      for (const Operation operation : {2, 4}) {
+        CHECK(group.outcome(operation).kind == Outcome::Kind::invalid);
+        CHECK(group.outcome(operation).what.find("type code 9, its receive 8") != std::string::npos);
+      }
+      CHECK(group.engine(0).idle() && group.engine(3).idle());
+      CHECK_EQ(group.held(), std::size_t{0});
+    }
+  }
+}
+
+TEST(a_receive_from_any_source_learns_its_source) {
+  Group group(grid(2, 2, 2), kSmall);
+  const auto sent = noise(5000, 6);
+  std::vector<std::byte> got(5000), none;
+  group.engine(0).receive(1, any_source, 5, got, 0);
+  group.engine(0).receive(2, any_source, 6, none, 0);
+  group.engine(3).send(3, 0, 5, sent, 0);
+  group.engine(1).send(4, 0, 6, {}, 0);
+  group.settle();
+  CHECK(sent == got);
+  CHECK_EQ(group.engine(0).source_of(1), 3);
+  CHECK_EQ(group.engine(0).source_of(2), 1);
+  CHECK_THROWS(hetsp::InvalidArgument, "operation 2", group.engine(0).source_of(2));
+}
+
+TEST(thousands_of_messages_in_flight_keep_their_order) {
+  for (unsigned seed = 0; seed < 4; ++seed) {
+    check::context() = "seed " + std::to_string(seed);
+    std::mt19937 random(seed);
+    Group group(grid(2, 2, 2), {.job = 7, .chunk_bytes = 1000, .eager_bytes = 100, .direct_bytes = 3000, .eager_window = 2000});
+    constexpr int kMessages = 3000;
+    std::vector<std::vector<std::byte>> sent, got;
+    for (int i = 0; i < kMessages; ++i) {
+      const std::size_t bytes = random() % 3 == 0 ? random() % 5000 : random() % 110;
+      sent.push_back(noise(bytes, static_cast<unsigned>(random())));
+      got.emplace_back(bytes);
+    }
+    for (int i = 0; i < kMessages; ++i) {
+      group.engine(0).send(1 + i, 3, i % 3, sent[i], 0);
+      if (seed % 2 == 0) group.engine(3).receive(10'000 + i, 0, i % 3, got[i], 0);
+    }
+    if (seed % 2 == 1) {
+      group.settle();
+      for (int tag = 2; tag >= 0; --tag)
+        for (int i = tag; i < kMessages; i += 3) group.engine(3).receive(10'000 + i, 0, tag, got[i], 0);
+    }
+    group.settle();
+    CHECK(sent == got);
+    CHECK(group.engine(0).idle() && group.engine(3).idle());
+    CHECK_EQ(group.held(), std::size_t{0});
+  }
+}
+
+// What waits for its receive at the destination is no more than the window, however much is sent.
+TEST(eager_messages_that_wait_are_limited) {
+  Group group(grid(2, 1, 1), {.job = 7, .eager_bytes = 100, .eager_window = 1000});
+  const auto sent = noise(100, 8);
+  for (Operation i = 1; i <= 50; ++i) group.engine(0).send(i, 1, 0, sent, 0);
+  group.settle();
+  std::size_t inside = 0;
+  for (const Header& header : group.seen) inside += header.kind == Kind::offer ? header.length : 0;
+  CHECK_EQ(inside, std::size_t{1000});
+  std::vector<std::vector<std::byte>> got(50, std::vector<std::byte>(100));
+  for (Operation i = 1; i <= 50; ++i) group.engine(1).receive(100 + i, 0, 0, got[i - 1], 0);
+  group.settle();
+  for (const auto& one : got) CHECK(one == sent);
+  group.engine(0).send(99, 1, 0, sent, 0);  // there is room again
+  CHECK_EQ(group.engine(0).statistics().eager, std::uint64_t{11});
+}
+
+TEST(frames_of_another_epoch_are_dropped_counted_and_not_answered) {
+  Group group(grid(2, 1, 1), kSmall);
+  std::vector<std::byte> got(5000), sent = noise(5000, 2);
+  group.engine(1).receive(1, 0, 5, got, 0);
+  group.engine(0).send(2, 1, 5, sent, 0);
+  group.settle();
+  const std::size_t before = group.seen.size();
+  const auto junk = noise(1000, 3);
+  // A late duplicate of the transfer that has ended, one of a transfer that never was, one of another group.
+  for (const Header& header : {Header{.kind = Kind::chunk, .job = 7, .transfer = 1, .length = 1000, .destination = 1},
+                               Header{.kind = Kind::chunk, .job = 7, .transfer = 8, .length = 1000, .destination = 1},
+                               Header{.kind = Kind::offer, .job = 6, .transfer = 2, .value = 1000, .destination = 1}})
+    group.engine(1).on_frame({Stage::control, 0, 0}, header, 0, junk);
+  group.settle();
+  CHECK(got == sent);
+  CHECK_EQ(group.engine(1).statistics().duplicates_dropped, std::uint64_t{2});
+  CHECK_EQ(group.engine(1).statistics().foreign_dropped, std::uint64_t{1});
+  for (std::size_t i = before; i < group.seen.size(); ++i)
+    CHECK(group.seen[i].kind == Kind::ack || group.seen[i].kind == Kind::probe);
+}
+
+TEST(a_canceled_operation_ends_on_both_sides) {
+  for (const std::size_t bytes : {50, 5000}) {
+    for (const bool by_sender : {true, false}) {
+      check::context() = std::to_string(bytes) + (by_sender ? " bytes, sender" : " bytes, receiver");
+      Group group(grid(2, 2, 2), kSmall);
+      std::vector<std::byte> got(bytes), sent = noise(bytes, 2);
+      group.engine(0).send(1, 3, 5, sent, 0);
+      if (bytes > 100) {
+        group.engine(3).receive(2, 0, 5, got, 0);
+        group.round();
+        group.round();
+      }
+      if (by_sender) {
+        group.engine(0).cancel(1, "timed out");
+        CHECK(group.outcome(1).kind == Outcome::Kind::aborted && group.outcome(1).what == "timed out");
+      } else {
+        if (bytes <= 100) group.engine(3).receive(2, 1, 5, got, 0);
+        group.engine(3).cancel(2, "timed out");
+      }
+      group.settle();
+      if (bytes > 100) {
+        CHECK(group.outcome(1).kind == Outcome::Kind::aborted);
+        CHECK(group.outcome(2).kind == Outcome::Kind::aborted);
+      } else if (by_sender) {
+        group.engine(3).receive(3, 0, 5, got, 0);
+        CHECK(group.outcome(3).kind == Outcome::Kind::aborted);
+        CHECK(group.outcome(3).what.find("aborted by rank 0") != std::string::npos);
+      }
+      // The next message of the pair is not disturbed.
+      group.engine(0).send(11, 3, 6, sent, 0);
+      group.engine(3).receive(12, 0, 6, got, 0);
+      group.settle();
+      CHECK(group.outcome(12).kind == Outcome::Kind::done && got == sent);
+      CHECK_EQ(group.held(), std::size_t{0});
+    }
+  }
+}
+
+TEST(a_lost_rank_ends_everything_everywhere_and_at_once) {
+  Group group(grid(2, 2, 2), kSmall);
+  std::vector<std::byte> got(5000), sent = noise(5000, 2), other(10);
+  group.engine(0).send(1, 3, 5, sent, 0);     // nobody receives it
+  group.engine(1).receive(2, 3, 5, got, 0);   // nobody sends it
+  group.engine(2).receive(3, any_source, 5, other, 0);
+  group.settle();
+  group.die(3);
+  group.settle();
+  for (const Operation operation : {1, 2, 3}) {
+    CHECK(group.outcome(operation).kind == Outcome::Kind::peer_lost);
+    CHECK(group.outcome(operation).what.starts_with("rank 3 "));
+  }
+  CHECK(group.outcome(1).what.find("transfer 1") != std::string::npos);
+  CHECK(group.outcome(1).what.find("rail 0") != std::string::npos);
+  group.engine(0).send(4, 1, 0, sent, 0);
+  CHECK(group.outcome(4).kind == Outcome::Kind::peer_lost && group.outcome(4).what.starts_with("rank 3 "));
+  for (const int rank : {0, 1, 2}) CHECK(group.engine(rank).idle());
+}
+
+TEST(the_first_cause_is_passed_on) {
+  Group group(grid(2, 2, 2), kSmall);
+  std::vector<std::byte> got(10);
+  group.engine(0).receive(1, 2, 5, got, 0);
+  group.engine(3).lose(1, "killed");
+  group.settle();
+  CHECK(group.outcome(1).what.starts_with("rank 1 is lost: killed"));
+  group.engine(0).on_link_broken({Stage::control, 3, 0}, "it left because of that");
+  group.engine(0).receive(2, 2, 5, got, 0);
+  CHECK(group.outcome(2).what.starts_with("rank 1 is lost: killed"));
+}
+
+TEST(a_goodbye_is_no_death) {
+  Group group(grid(2, 2, 2), kSmall);
+  std::vector<std::byte> got(10), more(200), sent = noise(10, 3), large = noise(200, 3);
+  group.engine(0).receive(1, 3, 5, got, 0);
+  group.engine(0).receive(2, 3, 6, got, 0);
+  group.engine(0).receive(3, 1, 7, more, 0);
+  group.engine(3).send(4, 0, 5, sent, 0);
+  group.settle();
+  group.engine(3).leave();
+  group.settle();
+  CHECK(group.engine(3).idle());
+  group.engine(0).on_link_broken({Stage::control, 3, 0}, "closed");
+  group.settle(600);
+  CHECK(group.outcome(1).kind == Outcome::Kind::done);
+  CHECK_EQ(group.outcome(2).what, std::string("rank 3 left the group"));
+  CHECK(!group.done(3));
+  group.engine(1).send(5, 0, 7, large, 0);
+  group.settle();
+  CHECK(group.outcome(3).kind == Outcome::Kind::done && more == large);
+  group.engine(0).send(6, 3, 5, sent, 0);
+  CHECK_EQ(group.outcome(6).what, std::string("rank 3 left the group"));
+}
+
+TEST(a_rail_that_breaks_gives_its_chunks_to_the_others) {
+  EngineOptions narrow = kSmall;
+  narrow.message_window = 20'000;
+  Group group(grid(2, 4, 4), narrow);
+  std::vector<std::byte> got(300'000), sent = noise(300'000, 9);
+  group.engine(1).receive(1, 6, 0, got, 0);
+  group.engine(6).send(2, 1, 0, sent, 0);
+  for (int i = 0; i < 8; ++i) group.round();
+  group.engine(7).on_link_broken({Stage::rail, 3, 3}, "gone");  // a neighbour's
+  group.engine(3).on_link_broken({Stage::rail, 7, 3}, "gone");
+  for (int i = 0; i < 8; ++i) group.round();
+  group.engine(6).on_link_broken({Stage::rail, 2, 2}, "gone");  // its own
+  group.engine(2).on_link_broken({Stage::rail, 6, 2}, "gone");
+  const std::size_t before = group.seen.size();
+  group.settle();
+  CHECK(group.outcome(1).kind == Outcome::Kind::done && group.outcome(2).kind == Outcome::Kind::done);
+  CHECK(got == sent);
+  std::size_t chunks = 0, wrong = 0;
+  for (std::size_t i = before + 40; i < group.seen.size(); ++i) {  // what was under way is past
+    const bool crosses = group.seen[i].kind == Kind::chunk && group.seen[i].hop != 0;
+    chunks += crosses;
+    wrong += crosses && group.seen[i].rail >= 2;
+  }
+  CHECK(chunks > 100);
+  CHECK_EQ(wrong, std::size_t{0});
+  CHECK_EQ(group.held(), std::size_t{0});
+}
+
+TEST(what_no_engine_can_do_is_refused) {
+  Group group(grid(2, 2, 2), kSmall);
+  std::vector<std::byte> got(10);
+  CHECK_THROWS(hetsp::InvalidArgument, "rank 4 is no peer of rank 0", group.engine(0).send(1, 4, 0, got, 0));
+  CHECK_THROWS(hetsp::InvalidArgument, "rank 0 is no peer", group.engine(0).receive(1, 0, 0, got, 0));
+  CHECK_THROWS(hetsp::InvalidArgument, "rank -1 is no peer", group.engine(0).send(1, any_source, 0, got, 0));
+  group.engine(0).receive(1, 2, 0, got, 0);
+  CHECK_THROWS(hetsp::InvalidArgument, "operation 1 is 0 or open", group.engine(0).receive(1, 2, 0, got, 0));
 }
 
 TEST_MAIN()
