@@ -186,8 +186,7 @@ std::size_t Router::waiting(int node, int rail) const {
   if (queue == queues_.end()) return 0;
   std::size_t sum = 0;
   const auto add = [&](const std::deque<Outgoing*>& messages) {
-    for (const Outgoing* message : messages)
-      if ((sum += message->waiting()) >= kEnough) return;
+    for (auto message = messages.begin(); message != messages.end() && sum < kEnough; ++message) sum += (*message)->waiting();
   };
   add(queue->second.spread);
   if (takes_direct(node, rail)) add(queue->second.direct);
