@@ -37,6 +37,7 @@ class Courier {
 
   Courier(const Topology& topology, int rank, const Options& options, RouteTable& routes, Transport& transport, Time now);
 
+  void now(Time time) { now_ = time; }
   void post(const Header& header, std::span<const std::byte> payload = {});  // a small frame, to header.destination
   void pass(const Header& header, std::span<const std::byte> payload);       // one that belongs to somebody else
   void chunk(Link link, const Header& header, std::span<const std::byte> payload);  // of this rank's own message

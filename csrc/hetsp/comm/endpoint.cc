@@ -137,6 +137,15 @@ void Endpoint::on_offer(const Header& header, std::span<const std::byte> payload
   for (Matcher::Match& match : matcher.arrive(std::move(offer))) meet(match);
 }
 
+void Endpoint::on_accept(const Header& header) {
+  const auto found = out[header.source].find(header.transfer);
+  if (found == out[header.source].end() || std::exchange(found->second->accepted, true)) return;
+  router.add(*found->second);
+  if (!leaving.empty()) return;  // in a moment
+  const int node = topology.node_of(header.source);
+  if (node != topology.node_of(rank) && !routes.reachable(node)) fail_stranded();
+}
+
 void Endpoint::on_refuse(const Header& header) {
   auto& messages = out[header.source];
   const auto found = messages.find(header.transfer);
@@ -237,9 +246,7 @@ void Endpoint::deliver(const Header& header, Arrival arrival, std::span<const st
       on_offer(header, payload);
       break;
     case Kind::accept:
-      if (const auto found = out[header.source].find(header.transfer);
-          found != out[header.source].end() && !std::exchange(found->second->accepted, true))
-        router.add(*found->second);
+      on_accept(header);
       break;
     case Kind::refuse:
       on_refuse(header);
@@ -356,6 +363,30 @@ void Endpoint::on_goodbye(int peer) {
   if (routes.is_gone(peer)) return;
   forget(peer);
   leaving[peer] = now + kGoodbyeGrace;
+  leaving_last = peer;
+}
+
+void Endpoint::fail_stranded() {
+  const int own = topology.node_of(rank);
+  bool alone = true;
+  for (int peer = 0; peer < topology.ranks(); ++peer) {
+    if (peer == rank || routes.is_gone(peer)) continue;
+    alone = false;
+    const int node = topology.node_of(peer);
+    if (node == own || routes.reachable(node)) continue;
+    std::vector<std::uint64_t> chunked;  // small messages find their way over the control link
+    for (const auto& [transfer, message] : out[static_cast<std::size_t>(peer)])
+      if (message->chunks() > 0) chunked.push_back(transfer);
+    for (const std::uint64_t transfer : chunked) {
+      reply(Kind::cancel, peer, transfer);
+      end_outgoing(
+          peer, transfer,
+          {Outcome::Kind::peer_lost, concat("rank ", peer, " is out of reach: the ranks that drive its NICs left the group")});
+    }
+  }
+  if (!alone) return;
+  for (const Posted& receive : matcher.withdraw_from(any_source))
+    complete(receive.operation, {Outcome::Kind::peer_lost, left_text(leaving_last) + ", the last of the others"});
 }
 
 std::string Endpoint::left_text(int peer) { return concat("rank ", peer, " left the group"); }
@@ -413,6 +444,7 @@ void Endpoint::poll(Time time) {
     const int gone = peer->first;
     peer = leaving.erase(peer);
     fail_with(gone, Outcome::Kind::peer_lost, left_text(gone));
+    fail_stranded();
   }
   for (auto peer = goodbyes.begin(); peer != goodbyes.end();) {
     if (courier.owes(*peer)) {

@@ -66,6 +66,7 @@ struct Endpoint {
   std::set<std::pair<int, std::uint64_t>> canceled_early;   // before their offer came
   std::map<int, Time> leaving;  // ranks that said goodbye: when what is open with them fails
   std::set<int> goodbyes;       // to be said
+  int leaving_last = -1;        // rank that said goodbye last
   bool left = false;
   int lost_rank = -1;
   std::string lost_text;  // begins "rank N"
@@ -80,6 +81,7 @@ struct Endpoint {
   void reply(Kind kind, int peer, std::uint64_t transfer, Header header = {}, std::span<const std::byte> payload = {});
   void meet(Matcher::Match& match);
   void on_offer(const Header& header, std::span<const std::byte> payload);
+  void on_accept(const Header& header);
   void on_refuse(const Header& header);
   void on_cancel(const Header& header);
   void on_received(const Header& header, std::span<const std::byte> payload);
@@ -95,6 +97,8 @@ struct Endpoint {
   void forget(int peer);
   void lose(int peer, const std::string& why);
   void on_goodbye(int peer);
+  // Ends what nobody is left to carry, or to send.
+  void fail_stranded();
   static std::string left_text(int peer);
   // An operation that cannot begin ends at once: true.
   bool refused(Operation operation, int peer);

@@ -130,7 +130,10 @@ void Engine::leave() {
     if (peer != state.rank && !state.routes.is_gone(peer)) state.goodbyes.insert(peer);
 }
 
-void Engine::now(Time time) { state_->now = time; }
+void Engine::now(Time time) {
+  state_->now = time;
+  state_->courier.now(time);
+}
 
 void Engine::poll(Time now) { state_->poll(now); }
 

@@ -48,7 +48,7 @@ class Engine {
   void lose(int rank, const std::string& why);  // known from elsewhere
   void leave();  // says goodbye; open operations end as aborted
 
-  void now(Time time);  // before events: when they happened
+  void now(Time time);  // before events and operations: when they happen
   void poll(Time now);  // after them: does what is due
   Time deadline() const;  // when poll() must run again though nothing happens
   bool idle() const;  // nothing in flight: may be destroyed without loss to others

@@ -30,6 +30,12 @@ bool RouteTable::up(int node, int rail) const {
          !is_gone(topology_.owner(node, rail));
 }
 
+bool RouteTable::reachable(int node) const {
+  for (int rail = 0; rail < topology_.rails(node_, node); ++rail)
+    if (!is_gone(owner(rail)) && !is_gone(topology_.owner(node, rail))) return true;
+  return false;
+}
+
 Link RouteTable::hop(int destination, int rail) const {
   if (topology_.same_node(rank_, destination)) return {Stage::local, destination, 0};
   if (owner(rail) != rank_) return {Stage::local, owner(rail), 0};

@@ -27,6 +27,7 @@ class RouteTable {
   void set_up(int node, int rail, bool up);  // a rail went down or came up
   void gone(int rank);  // left, or lost: nothing goes through it any more
   [[nodiscard]] bool up(int node, int rail) const;
+  [[nodiscard]] bool reachable(int node) const;  // by a rail that lives, or may live again
   [[nodiscard]] bool is_gone(int rank) const { return gone_[static_cast<std::size_t>(rank)]; }
 
   // Next link of a frame for `destination` that crosses `rail`, seen from this rank.

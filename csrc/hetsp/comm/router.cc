@@ -119,7 +119,7 @@ void Router::tell_node(int node, int rail, bool up) {
 
 void Router::changed(const Courier::Change& change) {
   const Key key{change.node, change.rail};
-  if (!change.up) lenders_.at(key).clear();
+  lenders_.at(key).clear();
   tell_node(change.node, change.rail, change.up);
   if (!change.reconnecting) return;
   courier_.post({.kind = Kind::rail,

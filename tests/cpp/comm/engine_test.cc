@@ -273,6 +273,29 @@ TEST(a_goodbye_is_no_death) {
   CHECK_EQ(group.outcome(6).what, std::string("rank 3 left the group"));
 }
 
+TEST(what_nobody_is_left_to_carry_or_send_fails) {
+  Group group(grid(2, 2, 1), kSmall);
+  std::vector<std::byte> got(10), more(5000), sent = noise(10, 3), large = noise(5000, 3);
+  group.engine(1).send(1, 3, 5, large, 0);
+  group.settle();
+  group.engine(2).leave();  // drives the only NIC of its node
+  group.settle(600);
+  group.engine(3).receive(2, 1, 5, more, 0);
+  group.settle();
+  CHECK_EQ(group.outcome(1).what, std::string("rank 3 is out of reach: the ranks that drive its NICs left the group"));
+  CHECK(group.outcome(2).kind == Outcome::Kind::aborted);
+  group.engine(1).send(3, 3, 6, sent, 0);  // small ones find their way
+  group.engine(3).receive(4, 1, 6, got, 0);
+  group.settle();
+  CHECK(group.outcome(4).kind == Outcome::Kind::done && got == sent);
+  group.engine(0).receive(5, any_source, 7, got, 0);
+  group.engine(1).leave();
+  group.engine(3).leave();
+  group.settle(600);
+  CHECK(group.outcome(5).kind == Outcome::Kind::peer_lost);
+  CHECK(group.outcome(5).what.ends_with("left the group, the last of the others"));
+}
+
 TEST(a_rail_that_breaks_gives_its_chunks_to_the_others) {
   EngineOptions narrow = kSmall;
   narrow.message_window = 20'000;
