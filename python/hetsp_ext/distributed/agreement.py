@@ -6,6 +6,7 @@ other. A rank that failed on its own reports that, so that nobody waits for it.
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -30,12 +31,16 @@ def agree(
 ) -> Any:
     """Returns decide(reports of all ranks), or raises on every rank what report() or decide() raised on one.
 
-    Reports and the verdict are values that JSON holds. `stage` names this agreement among those of the same store.
+    Reports and the verdict are values that JSON holds. `stage` names this agreement among those of the same store; it may be
+    used again there (a store may outlive a group), as often by each rank.
     """
+    own: Exception | None = None
+    stage = f"{stage}/{store.add(f'{stage}/uses/{rank}', 1)}"
     try:
         answer: dict[str, Any] = {"value": report()}
-    except HetspError as error:
-        answer = failure(error)
+    except Exception as error:
+        own = error
+        answer = failure(error if isinstance(error, HetspError) else HetspError(f"{type(error).__name__}: {error}"))
     store.set(f"{stage}/{rank}", json.dumps(answer))
     if rank == 0:
         store.set(f"{stage}/verdict", json.dumps(verdict(store, stage, size, timeout, decide)))
@@ -43,11 +48,21 @@ def agree(
         # Rank 0 waits as long for the others before it decides, and it may have begun later.
         store.wait([f"{stage}/verdict"], 2 * timeout)
     except Exception as error:  # its type differs between stores and versions
-        raise PeerLost(f"rank 0 is silent: no word from it on {stage} within {2 * timeout.total_seconds():.3g} s") from error
+        raise PeerLost(f"rank 0 is silent: no word from it within {2 * timeout.total_seconds():.3g} s") from error
     answer = json.loads(store.get(f"{stage}/verdict"))
+    clear(store, stage, rank, size)
     if "error" in answer:
-        raise KINDS[answer["kind"]](answer["error"])
+        raise KINDS[answer["kind"]](answer["error"]) from own
     return answer["value"]
+
+
+def clear(store: "Store", stage: str, rank: int, size: int) -> None:
+    """Takes away what the agreement has left."""
+    with suppress(NotImplementedError, RuntimeError):  # not every store can forget
+        store.delete_key(f"{stage}/{rank}")
+        if store.add(f"{stage}/read", 1) == size:  # the last one
+            store.delete_key(f"{stage}/read")
+            store.delete_key(f"{stage}/verdict")
 
 
 def verdict(store: "Store", stage: str, size: int, timeout: timedelta, decide: Callable[[list[Any]], Any]) -> dict[str, Any]:
@@ -56,7 +71,7 @@ def verdict(store: "Store", stage: str, size: int, timeout: timedelta, decide: C
         store.wait(keys, timeout)
     except Exception:  # as above
         silent = [rank for rank, key in enumerate(keys) if not store.check([key])]
-        return failure(PeerLost(f"rank {silent[0] if silent else '?'} did not come: no word on {stage} from ranks {silent} "
+        return failure(PeerLost(f"rank {silent[0] if silent else '?'} did not come: no word from ranks {silent} "
                                 f"within {timeout.total_seconds():.3g} s"))  # fmt: skip
     answers = [json.loads(store.get(key)) for key in keys]
     if any("error" in answer for answer in answers):

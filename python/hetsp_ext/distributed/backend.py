@@ -88,12 +88,11 @@ def create(given: Any, options: Any = None) -> "Backend":
     from .group import form
     from .options import Options
 
-    require()
     rank, size = given.group_rank, given.group_size
     ranks = list(given.global_ranks_in_group) or list(range(size))
     world = dist.get_world_size() if dist.is_initialized() else size
     timeout: timedelta = given.timeout
-    formed = form(given.store, rank, ranks, world, timeout, options)
+    formed = form(given.store, rank, ranks, world, timeout, options, require)
     sizes = Options.of(options)
     backend = native().create(
         rank=rank,

@@ -13,7 +13,7 @@ import os
 import secrets
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -146,11 +146,23 @@ def looked_up(nic: Nic, sight: Sight, place: str, source: str) -> Nic:
     return replace(nic, address=here[nic.name].address, rate=nic.rate or here[nic.name].rate)
 
 
-def form(store: "Store", rank: int, ranks: Sequence[int], world: int, timeout: timedelta, options: Any) -> Formed:
-    """Comes to the connections of this rank; `ranks`: the group's, of the default group. The same error on all if on any."""
+def form(
+    store: "Store",
+    rank: int,
+    ranks: Sequence[int],
+    world: int,
+    timeout: timedelta,
+    options: Any,
+    possible: Callable[[], None] = lambda: None,
+) -> Formed:
+    """Comes to the connections of this rank; `ranks`: the group's, of the default group. The same error on all if on any.
+
+    `possible` raises where this rank cannot have such a group for other reasons.
+    """
     size = len(ranks)
 
     def report() -> dict[str, Any]:
+        possible()
         return see(Options.of(options), ranks, world)
 
     def decide(reports: list[dict[str, Any]]) -> dict[str, Any]:
@@ -213,9 +225,9 @@ def connect(store: "Store", rank: int, size: int, timeout: timedelta, topology: 
 
     def connected() -> list[int]:
         if size > 1:
-            made["control"] = lanes.mesh(prefixed(store, "control"), rank, size, control, "the control network")
+            made["control"] = lanes.mesh(prefixed(store, f"{job}/control"), rank, size, control, "the control network")
         if len(node.ranks) > 1:
-            place, prefix = node.ranks.index(rank), prefixed(store, f"local/{home}")
+            place, prefix = node.ranks.index(rank), prefixed(store, f"{job}/local/{home}")
             made["local"] = lanes.mesh(prefix, place, len(node.ranks), LOOPBACK, "the loopback network")
         made["rails"] = maker.all_within(RAIL_SECONDS)
         return sorted({topology.node_of(peer) for peer, _ in made["rails"]})

@@ -105,6 +105,30 @@ def test_a_subgroup_forms_from_the_topology_of_all() -> None:
         assert set(rails_of(outcomes)) == {(0, 1, 0), (0, 1, 1), (1, 0, 0), (1, 0, 1)}
 
 
+def test_a_group_is_made_again_over_the_same_store() -> None:
+    """As after destroy_process_group under torchrun, whose store stays and whose names begin again."""
+
+    def run(rank: int, store: Any) -> list[int]:
+        jobs = []
+        for again in range(3):
+            try:
+                size = 3 if again == 1 else 4
+                option = {"topology": nodes([2, 2], 1)}
+                formed = group.form(store, rank, [0, 1, 2, 3], 4 if size == 4 else 3, TIMEOUT, option)
+            except InvalidArgument:  # the world is too small, so that the second one fails
+                jobs.append(0)
+                continue
+            agree(store, "used", rank, 4, TIMEOUT, lambda: rank, len)
+            formed.connect.close()
+            jobs.append(formed.job)
+        return jobs
+
+    outcomes = on_ranks(4, run)
+    (jobs,) = {tuple(each) for each in outcomes}
+    assert jobs[1] == 0
+    assert jobs[0] > 0 < jobs[2] != jobs[0]
+
+
 def renewed(outcomes: list[Any], a: int, b: int, rail: int, after: tuple[int, int], late: float = 0.0) -> list[Any]:
     def run(place: int, _: Any) -> Any:
         rank, peer = ((a, b), (b, a))[place]
@@ -263,7 +287,17 @@ def test_a_rank_that_does_not_come_is_named() -> None:
 
     *came, _ = on_ranks(3, run)
     assert [type(each) for each in came] == [PeerLost] * 2
-    assert {str(each) for each in came} == {"rank 2 did not come: no word on see from ranks [2] within 0.5 s"}
+    assert {str(each) for each in came} == {"rank 2 did not come: no word from ranks [2] within 0.5 s"}
+
+
+def test_a_rank_that_fails_for_other_reasons_is_told() -> None:
+    def possible(rank: int) -> None:
+        if rank == 1:
+            raise OSError(5, "no such thing")
+
+    outcomes = on_ranks(3, lambda rank, store: group.form(store, rank, range(3), 3, TIMEOUT, None, lambda: possible(rank)))
+    assert {(type(each), str(each)) for each in outcomes} == {(HetspError, "rank 1: OSError: [Errno 5] no such thing")}
+    assert isinstance(outcomes[1].__cause__, OSError)
 
 
 def test_all_agree_on_what_rank_0_decides() -> None:
