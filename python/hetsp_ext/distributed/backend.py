@@ -24,8 +24,12 @@ def register() -> bool:
 
     if not torch.distributed.is_available():
         return False
-    if NAME.upper() not in torch.distributed.Backend._plugins:
+    plugins = torch.distributed.Backend._plugins
+    if NAME.upper() not in plugins:
         torch.distributed.Backend.register_backend(NAME, create, extended_api=True, devices=DEVICES)
+        # torch (2.13) looks for the first key among the parts of "cpu:hetsp,cuda:hetsp" to give such a group a default backend.
+        entry = plugins.pop(NAME.upper())
+        plugins |= {NAME: entry, NAME.upper(): entry}
     return True
 
 

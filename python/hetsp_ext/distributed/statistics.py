@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from .backend import backend_of, topologies
+from .topology import Nic
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -39,8 +40,9 @@ def statistics(group: "ProcessGroup | None" = None) -> dict[str, Any]:
     routes = {name: counts.pop(name) for name in ROUTES}
     return {
         "nics": [
-            summed([lane for lane in lanes if lane["address"] == each])
-            for each in dict.fromkeys(lane["address"] for lane in lanes)
+            summed(nic, [lane for lane in lanes if lane["rail"] == number])
+            for number, nic in enumerate(topology.nodes[home].nics)
+            if topology.owner(home, number) == rank
         ],
         "lanes": lanes,
         "lanes_down": sum(not lane["up"] for lane in lanes),
@@ -49,11 +51,11 @@ def statistics(group: "ProcessGroup | None" = None) -> dict[str, Any]:
     }
 
 
-def summed(lanes: list[dict[str, Any]]) -> dict[str, Any]:
+def summed(nic: Nic, lanes: list[dict[str, Any]]) -> dict[str, Any]:
     """One NIC's lanes as one record."""
     return {
-        "name": lanes[0]["nic"],
-        "address": lanes[0]["address"],
+        "name": nic.name,
+        "address": nic.address,
         **{name: sum(lane[name] for lane in lanes) for name in ("bytes_sent", "bytes_received", "frames_resent")},
         "lanes": len(lanes),
         "lanes_down": sum(not lane["up"] for lane in lanes),
