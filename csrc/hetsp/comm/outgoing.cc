@@ -13,10 +13,7 @@ std::span<const std::byte> Outgoing::piece(std::uint32_t chunk) const {
   return bytes.subspan(offset(chunk), std::min(chunk_bytes_, bytes.size() - offset(chunk)));
 }
 
-std::size_t Outgoing::waiting() const {
-  const std::size_t left = state_.size() - next_ + returned_.size();
-  return flights_.size() >= window_ ? 0 : std::min(left, window_ - flights_.size());
-}
+std::size_t Outgoing::waiting() const { return flights_.size() >= window_ ? 0 : std::min(left(), window_ - flights_.size()); }
 
 bool Outgoing::tail() const { return next_ == state_.size() && returned_.empty() && !flights_.empty(); }
 

@@ -42,6 +42,7 @@ class Outgoing {
   [[nodiscard]] std::span<const std::byte> piece(std::uint32_t chunk) const;
 
   [[nodiscard]] std::size_t waiting() const;  // chunks that could go now
+  [[nodiscard]] std::size_t left() const { return state_.size() - next_ + returned_.size(); }  // chunks not under way
   [[nodiscard]] bool tail() const;            // none waits, some are under way
   [[nodiscard]] const auto& flights() const { return flights_; }
 

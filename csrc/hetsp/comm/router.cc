@@ -4,13 +4,16 @@
 #include <cmath>
 #include <limits>
 
+#include "hetsp/base/ceil_div.h"
+
 namespace hetsp::comm {
 
 namespace {
 
 constexpr std::uint8_t kWithdraw = 1, kGiveBack = 2;   // of Kind::want
 constexpr std::uint8_t kUp = 1, kOtherEnd = 2;         // of Kind::rail
-constexpr std::size_t kEnough = 16;                    // chunks that wait: more make no difference to what is asked for
+constexpr std::size_t kEnough = 256;  // chunks that wait: more make no difference
+constexpr std::size_t kDepth = 2;     // chunks under way that keep a rail busy
 constexpr double kTurnAround = 6e-3;                   // seconds from a grant to its chunk, on a busy node
 constexpr std::uint16_t kMostCopies = 6;               // of a chunk, by lateness
 constexpr Time kTick = 5'000'000;                      // between looks at what is late
@@ -60,6 +63,8 @@ void Router::remove(Outgoing& message) {
   const int node = topology_.node_of(message.destination);
   active_[node].erase(&message);
   spread_[node].erase(&message);
+  for (const auto& [_, flight] : message.flights())
+    if (flight.rail != local_rail) --under_way_[{node, flight.rail}];
   if (!message.queued) return;
   if (node == node_)
     std::erase(local_[message.destination], &message);
@@ -70,21 +75,32 @@ void Router::remove(Outgoing& message) {
 
 void Router::received(Outgoing& message, std::uint32_t chunk, Time now) {
   const auto flight = message.arrived(chunk);
-  if (flight && flight->attempts == 1 && flight->rail != local_rail) {
-    double& delivery = delivery_[{topology_.node_of(message.destination), flight->rail}];
-    const double sample = seconds(now - flight->sent);
-    delivery = delivery == 0 ? sample : 0.75 * delivery + 0.25 * sample;
+  if (flight && flight->rail != local_rail) {
+    const Key key{topology_.node_of(message.destination), flight->rail};
+    --under_way_[key];
+    if (flight->attempts == 1) {
+      Delivery& delivery = deliveries_[key];
+      const double sample = seconds(now - flight->sent);
+      delivery.usual = delivery.usual == 0 ? sample : 0.75 * delivery.usual + 0.25 * sample;
+      // The best of late: it creeps up, so that one lucky chunk is forgotten after some dozens.
+      delivery.best = delivery.best == 0 ? sample : std::min(1.02 * delivery.best, sample);
+    }
   }
   enqueue(message);
 }
 
 void Router::returned(Outgoing& message, std::uint32_t chunk, int rail) {
-  if (message.give_back(chunk, rail)) enqueue(message);
+  if (!message.give_back(chunk, rail)) return;
+  --under_way_[{topology_.node_of(message.destination), rail}];
+  enqueue(message);
 }
 
 void Router::give_back_all(int node, int rail) {
-  for (Outgoing* message : active_[node])
-    if (message->give_back_all(rail) > 0) enqueue(*message);
+  for (Outgoing* message : active_[node]) {
+    const std::size_t back = message->give_back_all(rail);
+    under_way_[{node, rail}] -= back;
+    if (back > 0) enqueue(*message);
+  }
 }
 
 void Router::on_want(const Header& header) {
@@ -193,27 +209,45 @@ std::size_t Router::waiting(int node, int rail) const {
   return std::min(sum, kEnough);
 }
 
-// The chunk most worth a second copy over `rail`: late by its own rail's usual time, or on a rail so slow that a copy would
-// overtake it.
+bool Router::takes(int node, int rail, std::size_t depth) const {
+  const auto queue = queues_.find(node);
+  if (queue == queues_.end()) return false;
+  if (takes_direct(node, rail) && !queue->second.direct.empty()) return true;
+  std::size_t left = 0;
+  for (auto message = queue->second.spread.begin(); message != queue->second.spread.end() && left < kEnough; ++message)
+    left += (*message)->left();
+  const std::size_t rails = std::max<std::size_t>(1, routes_.living(node).size());
+  return left > 0 && depth < std::max(kDepth, ceil_div(depth + left, rails));
+}
+
+double Router::soonest(int node, int rail) const {
+  const auto known = deliveries_.find({node, rail});
+  const double best = known == deliveries_.end() ? 0.0 : known->second.best;
+  const Rail* own = courier_.rail(node, rail);
+  if (own == nullptr || own->rate() == 0) return best;
+  return std::max(best, static_cast<double>(own->in_flight() + chunk_bytes_) / own->rate());
+}
+
+// The chunk most worth a second copy over `rail`: one that such a copy would overtake by far, or that is overdue.
 std::optional<Router::Pick> Router::late(int node, int rail, Time now) const {
   const auto messages = spread_.find(node);
   if (messages == spread_.end()) return std::nullopt;
-  const auto usual = [&](int on) {
-    const auto known = delivery_.find({node, on});
-    return known == delivery_.end() ? 0.0 : known->second;
-  };
-  const double here = usual(rail);
+  const double here = soonest(node, rail);
   std::optional<Pick> worst;
-  double longest = 0;
+  double most = 0;
   for (Outgoing* message : messages->second) {
     if (!message->tail()) continue;
     for (const auto& [chunk, flight] : message->flights()) {
       if (flight.rail == rail || flight.attempts >= kMostCopies) continue;
-      const double age = seconds(now - flight.sent), there = usual(flight.rail);
+      const auto known = deliveries_.find({node, flight.rail});
+      const double age = seconds(now - flight.sent), usual = known == deliveries_.end() ? 0.0 : known->second.usual;
+      const double ahead = usual - age;  // expected still
       const double patience = (2 * here + 5e-3) * std::ldexp(1.0, flight.attempts - 1);
-      const bool slow = there == 0 || age > 1.5 * there || there - age > 1.5 * here;
-      if (age <= patience || age <= longest || !slow) continue;
-      longest = age;
+      const bool overtaken = flight.attempts == 1 && here > 0 && ahead > 1.5 * here + 2e-3;
+      const bool overdue = age > patience && (usual == 0 || age > 1.5 * usual);
+      const double gain = overdue ? age + usual : ahead;  // what is overdue comes first
+      if ((!overtaken && !overdue) || gain <= most) continue;
+      most = gain;
       worst = Pick{message, chunk};
     }
   }
@@ -223,6 +257,7 @@ std::optional<Router::Pick> Router::late(int node, int rail, Time now) const {
 void Router::send(const Pick& pick, Link link, int rail) {
   const auto& [message, chunk] = pick;
   const std::uint16_t attempt = message->attempt(chunk);
+  if (rail != local_rail) ++under_way_[{topology_.node_of(message->destination), rail}];
   ++statistics_.chunks_sent;
   if (attempt > 0) ++statistics_.chunks_resent;
   courier_.chunk(link,
@@ -238,6 +273,12 @@ void Router::send(const Pick& pick, Link link, int rail) {
                  message->piece(chunk));
 }
 
+void Router::copy(const Pick& pick, int rail, Time now) {
+  const int before = pick.first->flights().at(pick.second).rail;
+  --under_way_[{topology_.node_of(pick.first->destination), before}];
+  pick.first->again(pick.second, rail, now);
+}
+
 void Router::pump_own(int node, int rail, Time now) {
   Rail* own = courier_.rail(node, rail);
   if (own == nullptr || !own->up() || !routes_.up(node, rail)) return;
@@ -251,8 +292,9 @@ void Router::pump_own(int node, int rail, Time now) {
     const std::size_t reserved = (lender.granted() + courier_.waiting(node, rail)) * chunk_bytes_;
     const bool open = own->room() > reserved, lend = own->room() + slack > reserved;
     const auto turn = lender.next(waiting(node, rail) > 0, lend);
-    if (!turn || (*turn == Lender::self && !open)) break;
+    if (!turn) break;
     if (*turn == Lender::self) {
+      if (!open || !takes(node, rail, ceil_div(own->in_flight(), chunk_bytes_))) break;
       const auto pick = next(node, rail, now);
       if (!pick) break;
       send(*pick, link, rail);
@@ -270,7 +312,7 @@ void Router::pump_own(int node, int rail, Time now) {
   while (own->room() > (lender.granted() + courier_.waiting(node, rail)) * chunk_bytes_) {
     const auto pick = late(node, rail, now);
     if (!pick) break;
-    pick->first->again(pick->second, rail, now);
+    copy(*pick, rail, now);
     send(*pick, link, rail);
   }
 }
@@ -288,16 +330,19 @@ void Router::pump_lent(int node, int rail, Time now) {
                    .chunk = static_cast<std::uint32_t>(chunks)});
   };
   while (purse.credit() > 0 && courier_.local_room(owner)) {
-    auto pick = next(node, rail, now);
-    if (!pick) {
+    std::optional<Pick> pick;
+    if (takes(node, rail, under_way_[{node, rail}])) {
+      pick = next(node, rail, now);
+    } else if (waiting(node, rail) == 0) {
       pick = late(node, rail, now);
-      if (!pick) break;
-      pick->first->again(pick->second, rail, now);
+      if (pick) copy(*pick, rail, now);
     }
+    if (!pick) break;
     purse.spend();
     send(*pick, {Stage::local, owner, 0}, rail);
   }
-  std::size_t desire = waiting(node, rail);
+  const std::size_t rails = std::max<std::size_t>(1, routes_.living(node).size());
+  std::size_t desire = ceil_div(waiting(node, rail), takes_direct(node, rail) ? 1 : rails);
   if (desire == 0 && late(node, rail, now)) desire = 1;
   if (desire == 0) {
     if (const std::size_t unused = purse.give_back()) say(kGiveBack, unused);

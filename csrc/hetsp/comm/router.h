@@ -2,7 +2,9 @@
 //
 // Rails pull: whichever has room takes the next chunk of the messages that may use it, in turns, so a fast rail carries more
 // than a slow one without anybody's estimate. A rank's own rails pull for themselves; those of its neighbours pull by granting
-// credit (credits.h). At the tail of a message a rail with room takes a second copy of a chunk that is late elsewhere.
+// credit (credits.h). At the tail of a message a rail with room takes a second copy of a chunk that is late elsewhere. Before
+// that, when fewer chunks are left than would fill all rails evenly, a rail takes no more than its share, so that all end
+// together.
 #pragma once
 
 #include <cstddef>
@@ -57,7 +59,12 @@ class Router {
   std::optional<Pick> next(int node, int rail, Time now);
   [[nodiscard]] bool takes_direct(int node, int rail) const;
   [[nodiscard]] std::size_t waiting(int node, int rail) const;  // chunks for the rail, no more than matter
+  // Whether the rail, with `depth` chunks under way, should take one more rather than leave it to the others.
+  [[nodiscard]] bool takes(int node, int rail, std::size_t depth) const;
+  [[nodiscard]] double soonest(int node,
+                               int rail) const;  // seconds until a chunk sent now over the rail is confirmed; 0: not known
   std::optional<Pick> late(int node, int rail, Time now) const;
+  void copy(const Pick& pick, int rail, Time now);  // one under way goes on `rail` too
   void send(const Pick& pick, Link link, int rail);
   void pump_own(int node, int rail, Time now);
   void pump_lent(int node, int rail, Time now);
@@ -77,7 +84,11 @@ class Router {
   std::map<int, std::deque<Outgoing*>> local_;  // [rank of this node]
   std::map<Key, Lender> lenders_;
   std::map<Key, Purse> purses_;
-  std::map<Key, double> delivery_;  // seconds from sending a chunk over the rail to its confirmation, smoothed
+  struct Delivery {  // seconds from sending a chunk over a rail to its confirmation
+    double usual = 0, best = 0;
+  };
+  std::map<Key, Delivery> deliveries_;
+  std::map<Key, std::size_t> under_way_;  // chunks of this rank's messages
 };
 
 }  // namespace hetsp::comm
