@@ -80,7 +80,7 @@ class Worker {
 
   void run(const BackwardItem& item) {
     for (std::int64_t i = item.ranges_begin; i < item.ranges_end; ++i) {
-      if (item.heads_end - item.heads_begin > 1) prefetch_all_heads(c_.schedule.ranges[i]);
+      if (item.heads_end - item.heads_begin > 1) read_all_heads(c_.schedule.ranges[i]);
       for (std::int64_t head_kv = item.heads_begin; head_kv < item.heads_end; ++head_kv) run(c_.schedule.ranges[i], head_kv);
     }
   }
@@ -109,16 +109,16 @@ class Worker {
     }
   }
 
-  void prefetch_all_heads(const QueryRange& range) const {
+  void read_all_heads(const QueryRange& range) const {
     const std::size_t in = sizeof(Element), out = p_.out_is_acc ? sizeof(Acc) : in;
     for (std::int64_t i = range.tiles_begin; i < range.tiles_end; ++i) {
       const RowRange rows{c_.schedule.tiles[i].begin, c_.schedule.tiles[i].end};
-      prefetch(p_.q, in, rows, p_.shape.heads, dim_), prefetch(p_.dout, out, rows, p_.shape.heads, dim_v_);
-      if (p_.fill_delta != nullptr) prefetch(p_.out, out, rows, p_.shape.heads, dim_v_);
+      read_lines(p_.q, in, rows, p_.shape.heads, dim_), read_lines(p_.dout, out, rows, p_.shape.heads, dim_v_);
+      if (p_.fill_delta != nullptr) read_lines(p_.out, out, rows, p_.shape.heads, dim_v_);
     }
     for (std::int64_t i = range.runs_begin; i < range.runs_end; ++i) {
       const RowRange keys{c_.schedule.runs[i].begin, c_.schedule.runs[i].end};
-      prefetch(p_.k, in, keys, p_.shape.heads_kv, dim_), prefetch(p_.v, in, keys, p_.shape.heads_kv, dim_v_);
+      read_lines(p_.k, in, keys, p_.shape.heads_kv, dim_), read_lines(p_.v, in, keys, p_.shape.heads_kv, dim_v_);
     }
   }
 
