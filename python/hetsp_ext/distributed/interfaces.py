@@ -15,7 +15,7 @@ from typing import Any
 
 __all__ = ["Interface", "address_towards", "identity", "interfaces", "is_local", "location"]
 
-SYSFS = Path("/sys/class/net")
+SYSFS, PCI = Path("/sys/class/net"), Path("/sys/bus/pci/devices")
 # linux/sockios.h and linux/if.h
 SIOCGIFFLAGS, SIOCGIFADDR, SIOCGIFNETMASK = 0x8913, 0x8915, 0x891B
 IFF_UP, IFF_LOOPBACK, IFF_POINTOPOINT, IFF_RUNNING = 0x1, 0x8, 0x10, 0x40
@@ -125,7 +125,7 @@ def location() -> dict[str, object]:
         properties: Any = torch.cuda.get_device_properties(torch.cuda.current_device())
         if hasattr(properties, "pci_bus_id"):
             name = f"{properties.pci_domain_id:04x}:{properties.pci_bus_id:02x}:{properties.pci_device_id:02x}.0"
-            path = Path("/sys/bus/pci/devices") / name
+            path = PCI / name
             bus = os.path.realpath(path) if path.exists() else ""
     nodes = {node for core in os.sched_getaffinity(0) if (node := numa_of(core)) >= 0}
     return {"bus": bus, "numa": nodes.pop() if len(nodes) == 1 else -1}

@@ -1,9 +1,15 @@
 """From what ranks see of their machines to nodes, NICs and their order, without any network."""
 
+import os
+import socket
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
+from hetsp_ext.distributed import interfaces as sight
 from hetsp_ext.distributed.discovery import Sight, discover
 from hetsp_ext.distributed.interfaces import Interface, identity, interfaces, natural
 from hetsp_ext.errors import InvalidArgument
@@ -124,6 +130,60 @@ def test_a_node_that_cannot_be_reached_by_anything_is_named() -> None:
 
 def test_names_sort_as_people_count() -> None:
     assert sorted(["nic10", "nic2", "eth0", "nic2b"], key=natural) == ["eth0", "nic2", "nic2b", "nic10"]
+
+
+def test_hardware_is_read_where_sysfs_shows_the_same_interface(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a network namespace of its own a process may see the sysfs of another one."""
+    monkeypatch.setattr(sight, "SYSFS", tmp_path / "net")
+    device = tmp_path / "pci0000:00" / "0000:03:00.0"
+    device.mkdir(parents=True)
+    (device / "numa_node").write_text("1\n")
+    folder = tmp_path / "net" / "eth0"
+    folder.mkdir(parents=True)
+    (folder / "ifindex").write_text("7\n")
+    (folder / "speed").write_text("25000\n")
+    (folder / "device").symlink_to(device)
+    assert sight.hardware("eth0", 7) == (25e9 / 8, str(device), 1, False)
+    assert sight.hardware("eth0", 8) == sight.hardware("eth1", 7) == (0.0, "", -1, False)
+    (folder / "speed").write_text("-1\n")  # a virtual one
+    (folder / "bridge").mkdir()
+    assert sight.hardware("eth0", 7) == (0.0, str(device), 1, True)
+
+
+def test_a_gpu_in_use_says_where_the_rank_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = tmp_path / "root" / "0000:9a:00.0"
+    device.mkdir(parents=True)
+    (tmp_path / "devices").mkdir()
+    (tmp_path / "devices" / "0000:9a:00.0").symlink_to(device)
+    monkeypatch.setattr(sight, "PCI", tmp_path / "devices")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    places = SimpleNamespace(pci_domain_id=0, pci_bus_id=0x9A, pci_device_id=0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", {3: places}.get)
+    assert sight.location()["bus"] == str(device)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    assert sight.location()["bus"] == "", "nobody's CUDA is started for this"
+
+
+def test_cores_of_one_numa_node_say_where_the_rank_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {4, 5})
+    monkeypatch.setattr(sight, "numa_of", {4: 1, 5: 1}.get)
+    assert sight.location()["numa"] == 1
+    monkeypatch.setattr(sight, "numa_of", {4: 1, 5: 0}.get)
+    assert sight.location()["numa"] == -1
+
+
+def test_the_way_to_an_address_is_asked_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sight.address_towards("127.0.0.1") == "127.0.0.1"
+    assert sight.is_local("127.0.0.1")
+    assert not sight.is_local("192.0.2.199")
+
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    assert sight.address_towards("elsewhere") == ""
 
 
 def test_this_machine_has_a_loopback_and_an_identity() -> None:
