@@ -15,6 +15,7 @@ constexpr std::uint8_t kUp = 1, kOtherEnd = 2;         // of Kind::rail
 constexpr std::size_t kEnough = 256;  // chunks that wait: more make no difference
 constexpr std::size_t kDepth = 2;     // chunks under way that keep a rail busy
 constexpr double kTurnAround = 6e-3;                   // seconds from a grant to its chunk, on a busy node
+constexpr double kUnknown = 0.1;  // seconds before a chunk is late while nothing has been measured
 constexpr std::uint16_t kMostCopies = 6;               // of a chunk, by lateness
 constexpr Time kTick = 5'000'000;                      // between looks at what is late
 
@@ -242,9 +243,11 @@ std::optional<Router::Pick> Router::late(int node, int rail, Time now) const {
       const auto known = deliveries_.find({node, flight.rail});
       const double age = seconds(now - flight.sent), usual = known == deliveries_.end() ? 0.0 : known->second.usual;
       const double ahead = usual - age;  // expected still
-      const double patience = (2 * here + 5e-3) * std::ldexp(1.0, flight.attempts - 1);
-      const bool overtaken = flight.attempts == 1 && here > 0 && ahead > 1.5 * here + 2e-3;
-      const bool overdue = age > patience && (usual == 0 || age > 1.5 * usual);
+      const double first = here == 0 && usual == 0 ? kUnknown : 2 * here + 5e-3;
+      const double patience = first * std::ldexp(1.0, flight.attempts - 1);
+      // A rail three times as slow is slow; one and a half times is a queue, which copies would only lengthen.
+      const bool overtaken = flight.attempts == 1 && here > 0 && usual > 3 * here && ahead > 1.5 * here + 2e-3;
+      const bool overdue = age > patience && age > 2 * usual;
       const double gain = overdue ? age + usual : ahead;  // what is overdue comes first
       if ((!overtaken && !overdue) || gain <= most) continue;
       most = gain;
@@ -290,7 +293,8 @@ void Router::pump_own(int node, int rail, Time now) {
   std::map<int, std::uint32_t> grants;
   for (;;) {
     const std::size_t reserved = (lender.granted() + courier_.waiting(node, rail)) * chunk_bytes_;
-    const bool open = own->room() > reserved, lend = own->room() + slack > reserved;
+    // What is granted does not hold up the owner: its asker may be slow, or stand still.
+    const bool open = own->room() > 0, lend = own->room() + slack > reserved;
     const auto turn = lender.next(waiting(node, rail) > 0, lend);
     if (!turn) break;
     if (*turn == Lender::self) {
