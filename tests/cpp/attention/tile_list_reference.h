@@ -67,12 +67,13 @@ inline std::vector<Tile> reference_tiles(const std::vector<Segment>& segments, c
     const RowRange rows = rows_of(s, axis);
     auto tile =
         std::upper_bound(tiles.begin(), tiles.end(), rows.begin, [](std::int64_t row, const Tile& t) { return row < t.row0; });
+    const std::int64_t steps_of_all = axis == Axis::keys ? steps_of(s, axis, rows) : 0;
     for (--tile; tile != tiles.end() && tile->row0 < rows.end; ++tile) {
       const auto index = static_cast<std::int32_t>(i);
       if (tile->last < 0) tile->first = index;
       tile->last = index;
-      tile->steps += static_cast<std::int32_t>(
-          steps_of(s, axis, {std::max(rows.begin, tile->row0), std::min(rows.end, tile->row0 + tile->rows)}));
+      const RowRange own{std::max(rows.begin, tile->row0), std::min(rows.end, tile->row0 + tile->rows)};
+      tile->steps += static_cast<std::int32_t>(axis == Axis::keys ? steps_of_all : steps_of(s, axis, own));
     }
   }
   const auto power = [](const Tile& t) {

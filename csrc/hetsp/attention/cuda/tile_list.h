@@ -20,11 +20,11 @@ struct Tile {                 // of query rows (forward, dq) or of key rows (bac
   std::int64_t row0;          // first row in the packed tensor
   std::int32_t rows;          // 1 .. tile_rows
   std::int32_t first, last;   // the segments that touch it are among first .. last of the list; first > last: none does
-  std::int32_t steps;         // its work in tiles of tile_rows other rows, an estimate; 0: its rows see nothing
+  std::int32_t steps;  // tiles of tile_rows other rows that its rows meet; a key tile: that all keys of its segments do
 };
 
-struct TileList {             // device memory, filled on the stream ahead of the kernels that read it
-  const Tile* tiles;          // [*count], by falling power of two of `steps`, by row within: the same in every run
+struct TileList {  // device memory, filled on the stream ahead of the kernels that read it
+  const Tile* tiles;  // [*count], by falling power of two of `steps`, by row within: the same in every run
   const std::int32_t* count;  // [1]
 };
 

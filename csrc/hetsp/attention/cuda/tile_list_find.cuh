@@ -23,7 +23,7 @@ struct Meeting {
     const RowRange rows{larger(tile.begin, by_query ? segment.q_begin : segment.k_begin),
                         smaller(tile.end, by_query ? segment.q_end : segment.k_end)};
     if (rows.begin >= rows.end || segment.q_begin >= segment.q_end || segment.k_begin >= segment.k_end) return;
-    const RowRange others = by_query ? keys_of_rows(segment, rows) : rows_of_keys(segment, rows);
+    const RowRange others = by_query ? keys_of_rows(segment, rows) : rows_of_keys(segment, {segment.k_begin, segment.k_end});
     const std::int64_t origin = by_query ? segment.k_begin : segment.q_begin;
     if (others.begin < others.end) steps += (others.end - 1 - origin) / tile_rows - (others.begin - origin) / tile_rows + 1;
     first = smaller(first, index), last = larger(last, index);
