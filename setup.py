@@ -53,7 +53,7 @@ class CMakeBuild(build_ext):
         destination = ROOT / "python" if self.inplace or self.editable_mode else Path(self.build_lib).resolve()
         subprocess.run(configure, check=True)
         # The modules alone: who installs need not wait for the C++ tests and benchmarks (tools/test.sh builds those).
-        subprocess.run([cmake, "--build", str(build), "-j", jobs, "--target", "_core", "_torch_ops"], check=True)
+        subprocess.run([cmake, "--build", str(build), "-j", jobs, "--target", "python_modules"], check=True)
         subprocess.run([cmake, "--install", str(build), "--component", "python", "--prefix", str(destination)], check=True)
 
     def get_source_files(self) -> list[str]:

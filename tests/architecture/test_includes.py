@@ -37,6 +37,8 @@ ROOM_HEADERS = {
 # The edges, where torch (its stable ABI only) and Python live: rooms or headers of the core, folders of foreign headers.
 EDGES = {
     "torch_ops": (("base", "device", "attention"), ("torch/csrc/stable/", "torch/headeronly/")),
+    # Torch's C++ classes have no stable ABI: this extension is built for one torch, and is the only one that includes them.
+    "c10d": (("base", "comm"), ("torch/csrc/", "torch/version.h", "ATen/", "c10/", "pybind11/")),
     "bindings": (
         (
             *("base", "checkpoint", "device/device.h", "lp", "planner", "sequence_parallel", "simulator"),

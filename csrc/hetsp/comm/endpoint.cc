@@ -106,8 +106,8 @@ void Endpoint::meet(Matcher::Match& match) {
   if (offer.type != receive.type) {
     reply(Kind::refuse, offer.source, offer.transfer, {.flags = kWrongType, .type = receive.type});
     return complete(receive.operation,
-                    {Outcome::Kind::invalid, concat(which, " has elements of type code ", offer.type, ", its receive ",
-                                                    receive.type, ": they must be equal")});
+                    {Outcome::Kind::invalid, concat(which, " has elements of type code ", offer.type,
+                                                    ", its receive of type code ", receive.type, ": they must be equal")});
   }
   if (offer.eager || offer.bytes == 0) {
     if (!offer.payload.empty()) std::memcpy(receive.bytes.data(), offer.payload.data(), offer.payload.size());
@@ -157,8 +157,8 @@ void Endpoint::on_refuse(const Header& header) {
   if (reason == kWrongSize)
     outcome.what = concat(which, " has ", message.size, " bytes, its receive ", header.value, ": they must be equal");
   else if (reason == kWrongType)
-    outcome.what =
-        concat(which, " has elements of type code ", message.type, ", its receive ", header.type, ": they must be equal");
+    outcome.what = concat(which, " has elements of type code ", message.type, ", its receive of type code ", header.type,
+                          ": they must be equal");
   else
     outcome = {Outcome::Kind::aborted, concat(which, " was aborted by rank ", header.source)};
   end_outgoing(header.source, header.transfer, outcome);

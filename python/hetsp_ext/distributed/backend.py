@@ -127,7 +127,7 @@ def backend_of(group: "ProcessGroup | None" = None) -> Any:
         except (RuntimeError, AttributeError):  # none for that device, or no group at all
             continue
         if backend.name() == NAME:
-            return getattr(backend, "wrapped_pg", backend)  # under TORCH_DISTRIBUTED_DEBUG=DETAIL
+            return backend
         found.append(f"{device}:{backend.name()}")
     raise InvalidArgument(f"the group has the backends {', '.join(found) or 'none'}; statistics are of backend {NAME}")
 

@@ -50,9 +50,9 @@ class Formed:
     connect: lanes.Rails
 
 
-def see(options: Options, ranks: Sequence[int], world: int, host: str = "") -> dict[str, Any]:
-    """What this rank reports: its machine, and the topology of the group if one was given. `host`: of the store, if known."""
-    master = os.environ.get("MASTER_ADDR", "") or host
+def see(options: Options, ranks: Sequence[int], world: int) -> dict[str, Any]:
+    """What this rank reports: its machine, and the topology of the group if one was given."""
+    master = os.environ.get("MASTER_ADDR", "")
     given = None
     if options.topology is not None:
         given = parse(options.topology, world, options.source).of_group(ranks).as_records()
@@ -163,7 +163,7 @@ def form(
 
     def report() -> dict[str, Any]:
         possible()
-        return see(Options.of(options), ranks, world, host_of(store))
+        return see(Options.of(options), ranks, world)
 
     def decide(reports: list[dict[str, Any]]) -> dict[str, Any]:
         return {"job": secrets.randbits(63) | 1, "nodes": topology_of(reports).as_records()}
@@ -265,13 +265,6 @@ def cut_off(topology: Topology, a: int, b: int) -> str:
         f"rank {topology.nodes[b].ranks[0]} and the other ranks of node {b} cannot be reached from node {a} over any NIC "
         f"within {RAIL_SECONDS} s; tried {', '.join(tried)}"
     )
-
-
-def host_of(store: "Store") -> str:
-    """Where a TCPStore lives, also below prefixes; "" for stores that live elsewhere."""
-    while hasattr(store, "underlying_store"):
-        store = store.underlying_store
-    return str(getattr(store, "host", ""))
 
 
 def prefixed(store: "Store", prefix: str) -> "Store":

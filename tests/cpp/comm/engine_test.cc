@@ -91,7 +91,7 @@ TEST(sizes_and_types_that_differ_fail_both_sides_naming_both) {
       }
       for (const Operation operation : {2, 4}) {
         CHECK(group.outcome(operation).kind == Outcome::Kind::invalid);
-        CHECK(group.outcome(operation).what.find("type code 9, its receive 8") != std::string::npos);
+        CHECK(group.outcome(operation).what.find("type code 9, its receive of type code 8") != std::string::npos);
       }
       CHECK(group.engine(0).idle() && group.engine(3).idle());
       CHECK_EQ(group.held(), std::size_t{0});

@@ -14,7 +14,6 @@ import torch.distributed as dist
 
 from hetsp_ext.distributed import group, lanes
 from hetsp_ext.distributed.agreement import agree
-from hetsp_ext.distributed.options import Options
 from hetsp_ext.errors import HetspError, InvalidArgument, PeerLost
 
 TIMEOUT = timedelta(seconds=20)
@@ -299,15 +298,6 @@ def test_a_rank_that_fails_for_other_reasons_is_told() -> None:
     outcomes = on_ranks(3, lambda rank, store: group.form(store, rank, range(3), 3, TIMEOUT, None, lambda: possible(rank)))
     assert {(type(each), str(each)) for each in outcomes} == {(HetspError, "rank 1: OSError: [Errno 5] no such thing")}
     assert isinstance(outcomes[1].__cause__, OSError)
-
-
-def test_the_store_says_where_the_master_is_if_nothing_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MASTER_ADDR", raising=False)
-    store = dist.TCPStore("127.0.0.1", 0, 1, is_master=True)
-    assert group.host_of(dist.PrefixStore("a", dist.PrefixStore("b", store))) == "127.0.0.1"
-    assert group.host_of(dist.PrefixStore("a", dist.HashStore())) == ""
-    assert group.see(Options(), [0], 1, "127.0.0.1")["towards"] == "127.0.0.1"
-    assert group.see(Options(), [0], 1)["towards"] == ""
 
 
 def test_all_agree_on_what_rank_0_decides() -> None:

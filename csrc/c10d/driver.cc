@@ -1,0 +1,170 @@
+#include "c10d/driver.h"
+
+#include <algorithm>
+#include <exception>
+#include <future>
+
+namespace hetsp::routed {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// For the goodbye to be heard; nobody waits for those who do not answer.
+constexpr auto farewell = std::chrono::milliseconds(500);
+
+comm::Time now() { return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count(); }
+
+Clock::time_point time_point(comm::Time time) {
+  return Clock::time_point(std::chrono::duration_cast<Clock::duration>(std::chrono::nanoseconds(time)));
+}
+
+std::size_t control_payload(const comm::EngineOptions& options) { return std::max<std::size_t>(options.eager_bytes, 65536); }
+
+}  // namespace
+
+Driver::Driver(comm::Topology topology, int rank, comm::EngineOptions options, std::vector<LinkEnd> links, Dialler dialler)
+    : topology_(std::move(topology)), rank_(rank), options_(options) {
+  thread_ = std::thread(
+      [this, links = std::move(links), dialler = std::move(dialler)]() mutable { run(std::move(links), std::move(dialler)); });
+}
+
+Driver::~Driver() { close({}); }
+
+void Driver::close(std::chrono::milliseconds grace) {
+  queue_.put([this, grace] {
+    leaving_ = true;
+    grace_ = grace;
+  });
+  std::thread thread;
+  {
+    const std::scoped_lock lock(mutex_);
+    thread.swap(thread_);
+  }
+  if (thread.joinable()) thread.join();
+}
+
+comm::Operation Driver::post(Open what, std::function<void(comm::Operation)> start) {
+  comm::Operation operation = 0;
+  {
+    const std::scoped_lock lock(mutex_);
+    operation = next_++;
+  }
+  const auto shared = std::make_shared<Open>(std::move(what));
+  const bool taken = queue_.put([this, operation, shared, start = std::move(start)] {
+    if (engine_ == nullptr) return shared->done({comm::Outcome::Kind::aborted, end_}, rank_);
+    if (shared->sends) ++open_sends_;
+    open_.emplace(operation, std::move(*shared));
+    start(operation);
+  });
+  if (!taken) shared->done({comm::Outcome::Kind::aborted, end_}, rank_);
+  return operation;
+}
+
+comm::Operation Driver::send(int peer, std::int64_t tag, std::span<const std::byte> bytes, std::uint16_t type, Done done) {
+  return post({.done = std::move(done), .sends = true},
+              [this, peer, tag, bytes, type](comm::Operation operation) { engine_->send(operation, peer, tag, bytes, type); });
+}
+
+comm::Operation Driver::receive(int peer_or_any, std::int64_t tag, std::span<std::byte> bytes, std::uint16_t type, Done done) {
+  Open open{.done = std::move(done), .from_any = peer_or_any == comm::any_source};
+  return post(std::move(open), [this, peer_or_any, tag, bytes, type](comm::Operation operation) {
+    engine_->receive(operation, peer_or_any, tag, bytes, type);
+  });
+}
+
+void Driver::cancel(comm::Operation operation, std::string why) {
+  queue_.put([this, operation, why = std::move(why)] {
+    if (engine_ != nullptr && open_.contains(operation)) engine_->cancel(operation, why);
+  });
+}
+
+comm::Statistics Driver::statistics() {
+  const auto answer = std::make_shared<std::promise<comm::Statistics>>();
+  auto future = answer->get_future();
+  if (queue_.put([this, answer] {
+        const std::scoped_lock lock(mutex_);
+        answer->set_value(engine_ != nullptr ? engine_->statistics() : last_);
+      })) {
+    return future.get();
+  }
+  const std::scoped_lock lock(mutex_);
+  return last_;
+}
+
+void Driver::finish_completed(comm::Engine& engine) {
+  for (const auto& [operation, outcome] : std::exchange(completed_, {})) {
+    const auto found = open_.find(operation);
+    if (found == open_.end()) continue;
+    const Open open = std::move(found->second);
+    open_.erase(found);
+    if (open.sends) --open_sends_;
+    open.done(outcome, open.from_any && outcome.kind == comm::Outcome::Kind::done ? engine.source_of(operation) : rank_);
+  }
+}
+
+// Events first, the time after them: a thread that was not scheduled for a while must not take what waits in its queue for
+// lost.
+void Driver::step(comm::Engine& engine, WireTransport& transport) {
+  do {
+    engine.poll(now());
+    finish_completed(engine);
+  } while (transport.deliver());
+}
+
+void Driver::take_tasks(comm::Engine& engine, Clock::time_point until) {
+  const auto tasks = queue_.take(std::min(until, time_point(engine.deadline())));
+  engine.now(now());
+  for (const auto& task : tasks) task();
+}
+
+void Driver::work(comm::Engine& engine, WireTransport& transport) {
+  step(engine, transport);
+  while (!leaving_) {
+    take_tasks(engine, Clock::now() + std::chrono::hours(1));
+    step(engine, transport);
+  }
+  linger(engine, transport, grace_, [this] { return open_sends_ == 0; });
+  engine.leave();
+  linger(engine, transport, farewell, [&engine] { return engine.idle(); });
+}
+
+void Driver::linger(comm::Engine& engine, WireTransport& transport, std::chrono::milliseconds limit,
+                    const std::function<bool()>& over) {
+  const auto until = Clock::now() + limit;
+  for (step(engine, transport); !over() && Clock::now() < until; step(engine, transport)) take_tasks(engine, until);
+}
+
+void Driver::run(std::vector<LinkEnd> links, Dialler dialler) {
+  const std::size_t control = control_payload(options_);
+  WireTransport transport(
+      std::max(options_.chunk_bytes, control), control, std::move(dialler), queue_,
+      [this](comm::Operation operation, const comm::Outcome& outcome) { completed_.emplace_back(operation, outcome); });
+  try {
+    comm::Engine engine(topology_, rank_, options_, transport, now());
+    engine_ = &engine;
+    transport.start(engine, std::move(links));
+    try {
+      work(engine, transport);
+    } catch (const std::exception& error) {
+      end_ = error.what();  // a bug of ours: the group ends, nobody hangs
+    }
+    finish_completed(engine);
+    queue_.close();
+    transport.close();
+    engine_ = nullptr;
+    const std::scoped_lock lock(mutex_);
+    last_ = engine.statistics();
+  } catch (const std::exception& error) {
+    end_ = error.what();
+    queue_.close();
+    transport.close();
+    engine_ = nullptr;
+  }
+  for (auto tasks = queue_.take(); !tasks.empty(); tasks = queue_.take()) {
+    for (auto& task : tasks) task();
+  }
+  for (const auto& [_, open] : std::exchange(open_, {})) open.done({comm::Outcome::Kind::aborted, end_}, rank_);
+}
+
+}  // namespace hetsp::routed

@@ -1,0 +1,79 @@
+// The one thread on which a rank's engine and its transport live.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "c10d/task_queue.h"
+#include "c10d/wire_transport.h"
+#include "hetsp/comm/engine.h"
+
+namespace hetsp::routed {
+
+// Any thread posts operations; the driver feeds them, and what the wires report, to the engine in the order in which they came.
+class Driver {
+ public:
+  // Called once for every operation, on the driver's thread or, after it has ended, on the caller's: short, and never waiting
+  // for another operation. `source` is the rank that a receive from any got its message from.
+  using Done = std::function<void(const comm::Outcome&, int source)>;
+
+  Driver(comm::Topology topology, int rank, comm::EngineOptions options, std::vector<LinkEnd> links, Dialler dialler);
+  ~Driver();  // close() without a grace
+
+  // The memory must stay until `done`.
+  comm::Operation send(int peer, std::int64_t tag, std::span<const std::byte> bytes, std::uint16_t type, Done done);
+  comm::Operation receive(int peer_or_any, std::int64_t tag, std::span<std::byte> bytes, std::uint16_t type, Done done);
+  void cancel(comm::Operation operation, std::string why);
+
+  comm::Statistics statistics();  // after the end: the last ones
+
+  // Lets what was sent arrive, for at most `grace`, says goodbye, ends every open operation as aborted, and the thread. Again:
+  // changes nothing. Not from `done`.
+  void close(std::chrono::milliseconds grace);
+
+ private:
+  void run(std::vector<LinkEnd> links, Dialler dialler);
+  void work(comm::Engine& engine, WireTransport& transport);
+  void step(comm::Engine& engine, WireTransport& transport);
+  void finish_completed(comm::Engine& engine);
+  void take_tasks(comm::Engine& engine, std::chrono::steady_clock::time_point until);
+  void linger(comm::Engine& engine, WireTransport& transport, std::chrono::milliseconds limit,
+              const std::function<bool()>& over);
+
+  struct Open {
+    Done done;
+    bool sends = false, from_any = false;
+  };
+  comm::Operation post(Open what, std::function<void(comm::Operation)> start);
+
+  const comm::Topology topology_;
+  const int rank_;
+  const comm::EngineOptions options_;
+  TaskQueue queue_;
+
+  // Of the driver's thread.
+  comm::Engine* engine_ = nullptr;  // null before it begins and after it has ended
+  std::unordered_map<comm::Operation, Open> open_;
+  std::size_t open_sends_ = 0;
+  std::vector<std::pair<comm::Operation, comm::Outcome>> completed_;
+  bool leaving_ = false;
+  std::chrono::milliseconds grace_{0};
+  std::string end_ = "the group was shut down";
+
+  std::mutex mutex_;
+  comm::Operation next_ = 1;
+  comm::Statistics last_;
+  std::thread thread_;
+};
+
+}  // namespace hetsp::routed

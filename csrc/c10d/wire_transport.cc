@@ -1,0 +1,168 @@
+#include "c10d/wire_transport.h"
+
+#include <cstring>
+
+#include "hetsp/base/error.h"
+
+namespace hetsp::routed {
+
+namespace {
+
+// Receives that are always posted. Gloo moves a message only once its receive is there, so on a rail they must cover what the
+// wire holds; control messages are few.
+constexpr int depth_of(comm::Stage stage) { return stage == comm::Stage::control ? 4 : 8; }
+
+constexpr std::size_t small_payload = 4096;
+constexpr std::size_t kept_buffers = 64;
+
+}  // namespace
+
+WireTransport::WireTransport(std::size_t payload, std::size_t control_payload, Dialler dialler, TaskQueue& events,
+                             Complete complete)
+    : small_(std::make_shared<BufferPool>(small_payload, kept_buffers)),
+      control_(std::make_shared<BufferPool>(control_payload, kept_buffers)),
+      large_(std::make_shared<BufferPool>(payload, kept_buffers)),
+      dialler_(std::move(dialler)),
+      events_(events),
+      complete_(std::move(complete)) {}
+
+WireTransport::~WireTransport() { close(); }
+
+void WireTransport::start(comm::Engine& engine, std::vector<LinkEnd> links) {
+  engine_ = &engine;
+  for (LinkEnd& link : links) {
+    End& end = ends_[key(link.link)];
+    end.generation = link.generation;
+    if (link.lane) {
+      open(link.link, std::move(link.lane));
+      if (link.link.stage == comm::Stage::rail) engine.on_link_up(link.link, link.generation);
+    } else {
+      invariant(link.link.stage == comm::Stage::rail, "a link that cannot be connected again has no lane");
+      connect(link.link);
+    }
+  }
+}
+
+void WireTransport::close() {
+  engine_ = nullptr;
+  if (dialler_.cancel) dialler_.cancel();
+  for (auto& [_, end] : ends_) end.connector.reset();
+  for (auto& [_, end] : ends_) end.wire.reset();
+  ends_.clear();
+}
+
+WireTransport::End& WireTransport::end(comm::Link link) {
+  const auto found = ends_.find(key(link));
+  invariant(found != ends_.end(), "the engine asks for a link to rank ", link.peer, " that does not exist");
+  return found->second;
+}
+
+bool WireTransport::current(comm::Link link, std::uint64_t incarnation) {
+  return engine_ != nullptr && end(link).incarnation == incarnation;
+}
+
+void WireTransport::open(comm::Link link, std::unique_ptr<Lane> lane) {
+  End& end = this->end(link);
+  end.down = false;
+  const std::uint64_t incarnation = ++end.incarnation;
+  WireEvents reports;
+  reports.arrived = [this, link, incarnation](std::shared_ptr<Buffer> buffer) {
+    events_.put([this, link, incarnation, buffer = std::move(buffer)]() mutable {
+      if (current(link, incarnation)) arrive(link, std::move(buffer));
+    });
+  };
+  reports.sent = [this](comm::Token token) {
+    events_.put([this, token] {
+      if (engine_ != nullptr) engine_->on_sent(token);
+    });
+  };
+  reports.broken = [this, link, incarnation](const std::string& why) {
+    events_.put([this, link, incarnation, why] {
+      if (current(link, incarnation)) engine_->on_link_broken(link, why);
+    });
+  };
+  end.wire = std::make_unique<Wire>(std::move(lane), link.stage == comm::Stage::control ? control_ : large_,
+                                    depth_of(link.stage), std::move(reports));
+}
+
+void WireTransport::arrive(comm::Link link, std::shared_ptr<Buffer> buffer) {
+  const comm::Header header = buffer->header();
+  if (header.length == 0) return engine_->on_frame(link, header, 0, {});
+  const comm::Arrival arrival = next_arrival_++;
+  const std::span<const std::byte> payload{buffer->payload(), header.length};
+  arrivals_.emplace(arrival, std::move(buffer));
+  engine_->on_frame(link, header, arrival, payload);
+}
+
+void WireTransport::transmit(comm::Link link, std::shared_ptr<Buffer> buffer, std::size_t payload, comm::Token token) {
+  End& end = this->end(link);
+  if (end.down) {
+    sent_.push_back(token);
+  } else {
+    end.wire->send(std::move(buffer), payload, token);
+  }
+}
+
+void WireTransport::send(comm::Link link, const comm::Header& header, std::span<const std::byte> payload, comm::Token token) {
+  const auto& pool = payload.size() <= small_->payload() ? small_ : payload.size() <= control_->payload() ? control_ : large_;
+  invariant(payload.size() <= pool->payload(), "a frame of ", payload.size(), " bytes is too large");
+  std::shared_ptr<Buffer> buffer = pool->take();
+  comm::Header out = header;
+  out.length = static_cast<std::uint32_t>(payload.size());
+  buffer->set_header(out);
+  if (!payload.empty()) std::memcpy(buffer->payload(), payload.data(), payload.size());
+  transmit(link, std::move(buffer), payload.size(), token);
+}
+
+void WireTransport::forward(comm::Link link, const comm::Header& header, comm::Arrival arrival, comm::Token token) {
+  const auto& buffer = arrivals_.at(arrival);
+  const std::size_t length = buffer->header().length;
+  // Held here alone: no other forward of it is under way, so its own buffer may carry the new header.
+  if (buffer.use_count() > 1) return send(link, header, {buffer->payload(), length}, token);
+  comm::Header out = header;
+  out.length = static_cast<std::uint32_t>(length);
+  buffer->set_header(out);
+  transmit(link, buffer, length, token);
+}
+
+void WireTransport::store(comm::Arrival arrival, std::byte* destination, comm::Token token) {
+  const auto& buffer = arrivals_.at(arrival);
+  std::memcpy(destination, buffer->payload(), buffer->header().length);
+  stored_.push_back(token);
+}
+
+void WireTransport::release(comm::Arrival arrival) { arrivals_.erase(arrival); }
+
+void WireTransport::reset(comm::Link link) {
+  invariant(link.stage == comm::Stage::rail, "only rails can be connected again");
+  if (!end(link).down) connect(link);
+}
+
+void WireTransport::connect(comm::Link link) {
+  End& end = this->end(link);
+  end.down = true;
+  const std::uint64_t incarnation = ++end.incarnation;
+  end.connector.reset();  // has connected the wire that goes now: does not wait
+  auto connected = [this, link, incarnation](Connection connection) {
+    auto shared = std::make_shared<Connection>(std::move(connection));  // a task is copyable
+    events_.put([this, link, incarnation, shared] {
+      if (!current(link, incarnation)) return;
+      End& now = this->end(link);
+      now.generation = shared->generation;
+      open(link, std::move(shared->lane));
+      engine_->on_link_up(link, now.generation);
+    });
+  };
+  end.connector = std::make_unique<Connector>(dialler_, link, end.generation, std::move(end.wire), std::move(connected));
+}
+
+void WireTransport::complete(comm::Operation operation, const comm::Outcome& outcome) { complete_(operation, outcome); }
+
+bool WireTransport::deliver() {
+  if (sent_.empty() && stored_.empty()) return false;
+  for (const comm::Token token : std::exchange(sent_, {})) engine_->on_sent(token);
+  for (const comm::Token token : std::exchange(stored_, {})) engine_->on_stored(token);
+  return true;
+}
+
+}  // namespace hetsp::routed

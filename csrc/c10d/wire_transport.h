@@ -1,0 +1,85 @@
+// The engine's transport over wires.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <tuple>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "c10d/buffer.h"
+#include "c10d/connector.h"
+#include "c10d/lane.h"
+#include "c10d/task_queue.h"
+#include "c10d/wire.h"
+#include "hetsp/comm/engine.h"
+#include "hetsp/comm/transport.h"
+
+namespace hetsp::routed {
+
+// A link as it is when the group forms. Without a lane it is down, and will be connected: rails only.
+struct LinkEnd {
+  comm::Link link;
+  std::unique_ptr<Lane> lane;
+  std::uint16_t generation = 0;
+};
+
+// Lives on the driver's thread, but for what its wires and connectors report: they put that into `events`, the driver's queue,
+// as tasks for this thread. Frames are copied into buffers of its own before they go out, so a user's memory is never on a
+// wire.
+class WireTransport : public comm::Transport {
+ public:
+  using Complete = std::function<void(comm::Operation, const comm::Outcome&)>;
+
+  WireTransport(std::size_t payload, std::size_t control_payload, Dialler dialler, TaskQueue& events, Complete complete);
+  ~WireTransport() override;  // close()
+
+  void start(comm::Engine& engine, std::vector<LinkEnd> links);  // from here on the engine hears what happens
+  void close();  // every wire and connector; nothing is put into `events` after it
+
+  // Answers to what the engine asked that need no waiting; true if there was one. The driver calls it until there is none.
+  bool deliver();
+
+  void send(comm::Link link, const comm::Header& header, std::span<const std::byte> payload, comm::Token token) override;
+  void forward(comm::Link link, const comm::Header& header, comm::Arrival arrival, comm::Token token) override;
+  void store(comm::Arrival arrival, std::byte* destination, comm::Token token) override;
+  void release(comm::Arrival arrival) override;
+  void reset(comm::Link link) override;
+  void complete(comm::Operation operation, const comm::Outcome& outcome) override;
+
+ private:
+  struct End {
+    std::unique_ptr<Wire> wire;  // null while down
+    std::unique_ptr<Connector> connector;  // not null while down, and maybe for a while after it
+    std::uint16_t generation = 0;
+    bool down = false;
+    std::uint64_t incarnation = 0;  // what a wire reports after it was replaced is of no interest
+  };
+  using Key = std::tuple<comm::Stage, int, int>;
+  static Key key(comm::Link link) { return {link.stage, link.peer, link.rail}; }
+
+  End& end(comm::Link link);
+  bool current(comm::Link link, std::uint64_t incarnation);
+  void open(comm::Link link, std::unique_ptr<Lane> lane);
+  void connect(comm::Link link);
+  void transmit(comm::Link link, std::shared_ptr<Buffer> buffer, std::size_t payload, comm::Token token);
+  void arrive(comm::Link link, std::shared_ptr<Buffer> buffer);
+
+  std::shared_ptr<BufferPool> small_, control_, large_;
+  Dialler dialler_;
+  TaskQueue& events_;
+  Complete complete_;
+  comm::Engine* engine_ = nullptr;
+  std::map<Key, End> ends_;
+  std::unordered_map<comm::Arrival, std::shared_ptr<Buffer>> arrivals_;
+  comm::Arrival next_arrival_ = 1;
+  std::vector<comm::Token> sent_, stored_;
+};
+
+}  // namespace hetsp::routed
