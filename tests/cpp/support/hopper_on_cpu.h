@@ -216,6 +216,8 @@ inline std::uint32_t shared_address(const void* pointer, const cuda_on_cpu::Plac
   return static_cast<std::uint32_t>(offset);
 }
 
+inline void prefetch_line(const void* global) { (void)*static_cast<const volatile char*>(global); }  // it has to be there
+
 template <class T>
 T shuffle(T value, int lane, const cuda_on_cpu::Place& where = cuda_on_cpu::Place::here()) {
   return cuda_on_cpu::warp_shuffle(value, lane, where);

@@ -39,6 +39,7 @@ class ForwardConsumer {
     for (bool is_end = false; !is_end;) {
       wait(shared_.q_full[q_.stage], q_.parity);
       is_end = shared_.item[item_].rows < 0;
+      foretell_seed<dim_v>(in_.params, shared_.item[item_], warp_row());
       if constexpr (Config::carry) {
         past() = {{top_[0], top_[1]}, {sum_[0], sum_[1]}};
         begin();
@@ -187,14 +188,15 @@ class ForwardConsumer {
     release_values();
   }
 
-  // Writes the rows of an item whose values are all in O, and leaves O zero.
+  // Writes the rows of an item whose values are all in O, and leaves O zero; scores are not needed any more.
   HETSP_INLINE void settle(int slot, const float (&top)[2], const float (&sum)[2]) {
-    const QueryItem item = shared_.item[slot];
-    const int first = group_ * group_rows + warp_index() % 4 * 16;
-    finish_rows<Element, dim_v>(in_.params, item, item.row0 + first, item.rows - first, top, sum, o_);
+    finish_rows<Element, dim_v>(in_.params, shared_.item[slot], warp_row(), top, sum, o_, s_);
 #pragma unroll
     for (int i = 0; i < dim_v / 2; ++i) o_[i] = 0.0f;
   }
+
+  // The warp's first row in the tile.
+  HETSP_INLINE int warp_row() const { return group_ * group_rows + warp_index() % 4 * 16; }
 
   // S = Q K^T of the stage: 16 columns of Q and K at a time.
   HETSP_INLINE void issue_scores() {

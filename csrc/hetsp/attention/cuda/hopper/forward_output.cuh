@@ -68,53 +68,66 @@ struct alignas(8) Floats2 {
   float value[2];
 };
 
-// Writes columns of one row: `o` holds pairs of columns 8 j + 2 (lane mod 4), at o[4 j + 2 half], times `factor`. All lanes
-// call.
+// Whether rows of such a tensor, of numbers of so many bytes, begin at multiples of `to` bytes, a power of two.
+HETSP_INLINE bool is_aligned(const void* data, std::int64_t token_stride, std::int64_t head_stride, int bytes, int to) {
+  return ((reinterpret_cast<std::uint64_t>(data) | static_cast<std::uint64_t>((token_stride | head_stride) * bytes)) &
+          static_cast<std::uint64_t>(to - 1)) == 0;
+}
+
+// Writes a lane's two rows, row0 + lane / 4 + 8 half: `o` holds pairs of columns 8 j + 2 (lane mod 4), at o[4 j + 2 half],
+// times factor[half]. All lanes call. How rows lie in memory is asked once: the kernel's usual way is short and has no jumps,
+// since what a tile executes once comes from far in the instruction cache.
 template <class Element, int DimV>
-HETSP_INLINE void write_row(const ForwardParams& params, std::int64_t row, int head, bool inside, const float (&o)[DimV / 2],
-                            int half, float factor) {
+HETSP_INLINE void write_rows(const ForwardParams& params, std::int64_t row0, int head, const bool (&inside)[2],
+                             const float (&factor)[2], float (&o)[DimV / 2]) {
   const View& out = params.out;
   const int lane = lane_index() % 4, blocks = static_cast<int>(params.shape.head_dim_v) / 8;
-  const std::int64_t offset = row * out.token_stride + head * out.head_stride;
-  const int bytes = params.out_is_acc ? 4 : 2;
   const auto aligned = [&](int to) {
-    return ((reinterpret_cast<std::uint64_t>(out.data) |
-             static_cast<std::uint64_t>((out.token_stride | out.head_stride) * bytes)) &
-            static_cast<std::uint64_t>(to - 1)) == 0;
+    return is_aligned(out.data, out.token_stride, out.head_stride, params.out_is_acc ? 4 : 2, to);
   };
-  if (params.out_is_acc) {
-    float* const to = static_cast<float*>(out.data) + offset + 2 * lane;
-    const bool pairs = aligned(8);
+  const auto offset = [&](int half) {
+    return (row0 + lane_index() / 4 + 8 * half) * out.token_stride + head * out.head_stride;
+  };
+  if (!params.out_is_acc && aligned(16)) {
 #pragma unroll
-    for (int j = 0; j < DimV / 8; ++j) {
-      const float low = o[4 * j + 2 * half] * factor, high = o[4 * j + 2 * half + 1] * factor;
-      if (!inside || j >= blocks) continue;
-      if (pairs) {
-        *reinterpret_cast<Floats2*>(to + 8 * j) = {{low, high}};
-      } else {
-        to[8 * j] = low, to[8 * j + 1] = high;
+    for (int half = 0; half < 2; ++half) {
+      Element* const to = static_cast<Element*>(out.data) + offset(half) + 8 * lane;
+#pragma unroll
+      for (int j = 0; j < DimV / 8; j += 4) {
+        std::uint32_t word[4];
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+          word[i] = pack<Element>(o[4 * (j + i) + 2 * half] * factor[half], o[4 * (j + i) + 2 * half + 1] * factor[half]);
+        transpose_quad(word);
+        if (inside[half] && j + lane < blocks) *reinterpret_cast<Words4*>(to + 8 * j) = {{word[0], word[1], word[2], word[3]}};
       }
     }
-    return;
-  }
-  Element* const to = static_cast<Element*>(out.data) + offset;
-  const bool wide = aligned(16);
+  } else if (params.out_is_acc && aligned(8)) {
 #pragma unroll
-  for (int j = 0; j < DimV / 8; j += 4) {
-    std::uint32_t word[4];
+    for (int half = 0; half < 2; ++half) {
+      float* const to = static_cast<float*>(out.data) + offset(half) + 2 * lane;
 #pragma unroll
-    for (int i = 0; i < 4; ++i)
-      word[i] = pack<Element>(o[4 * (j + i) + 2 * half] * factor, o[4 * (j + i) + 2 * half + 1] * factor);
-    if (wide) {
-      transpose_quad(word);
-      if (inside && j + lane < blocks) *reinterpret_cast<Words4*>(to + 8 * (j + lane)) = {{word[0], word[1], word[2], word[3]}};
-    } else {
+      for (int j = 0; j < DimV / 8; ++j)
+        if (inside[half] && j < blocks)
+          *reinterpret_cast<Floats2*>(to +
+                                      8 * j) = {{o[4 * j + 2 * half] * factor[half], o[4 * j + 2 * half + 1] * factor[half]}};
+    }
+  } else {  // one by one. The blocks move up to where the code for the first is: it is seldom used, and should be small
+#pragma unroll 1
+    for (int j = 0; j < blocks; ++j) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i)
-        if (inside && j + i < blocks) {
-          to[8 * (j + i) + 2 * lane] = {static_cast<std::uint16_t>(word[i])};
-          to[8 * (j + i) + 2 * lane + 1] = {static_cast<std::uint16_t>(word[i] >> 16)};
+      for (int i = 0; i < 4; ++i) {
+        if (!inside[i / 2]) continue;
+        const std::int64_t at = offset(i / 2) + 8 * j + 2 * lane + i % 2;
+        const float value = o[i] * factor[i / 2];
+        if (params.out_is_acc) {
+          static_cast<float*>(out.data)[at] = value;
+        } else {
+          static_cast<Element*>(out.data)[at] = {static_cast<std::uint16_t>(pack<Element>(value, 0.0f))};
         }
+      }
+#pragma unroll
+      for (int i = 4; i < DimV / 2; ++i) o[i - 4] = o[i];
     }
   }
 }
@@ -171,54 +184,132 @@ HETSP_INLINE void mend_row(const ForwardParams& params, const QueryItem& item, s
             row * params.out.token_stride + item.head * params.out.head_stride + lane + 32 * i, o[i]);
 }
 
-// Ends the 16 rows of a warp: row l / 4 + 8 half of lane l, `row0` + it in the tensor, `rows` of them exist.
-template <class Element, int DimV>
-HETSP_INLINE void finish_rows(const ForwardParams& params, const QueryItem& item, std::int64_t row0, int rows,
-                              const float (&top)[2], const float (&sum)[2], float (&o)[DimV / 2]) {
-  const Shape& shape = params.shape;
-  const int lane = lane_index();
-  const float sink = params.sink == nullptr ? -INFINITY : static_cast<const float*>(params.sink)[item.head];
-  float lse[2];
-  int mend[2];
+// The seed of a row, for a lane that holds columns 8 j + 2 (lane mod 4) and + 1.
+HETSP_INLINE const float* seed_of(const ForwardParams& params, std::int64_t row, int head) {
+  return static_cast<const float*>(params.seed_out.data) + row * params.seed_out.token_stride +
+         head * params.seed_out.head_stride + 2 * (lane_index() % 4);
+}
+
+// Has the seed of a warp's 16 rows brought nearer, for finish_rows to read: each of a row's four lanes asks for a line of it.
+template <int DimV>
+HETSP_INLINE void foretell_seed(const ForwardParams& params, const QueryItem& item, int first_row) {
+  if (params.seed_lse == nullptr) return;
+  const std::int64_t row0 = item.row0 + first_row;
+  const int rows = item.rows - first_row;
+  constexpr int line = 32;  // numbers
+  const int lane = lane_index(), first = line * (lane % 4);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int place = lane / 4 + 8 * half;
-    const bool inside = place < rows;
-    const std::int64_t row = row0 + place, statistic = item.head * shape.total_q + row;
+    if (place >= rows) continue;
+    const float* const from = seed_of(params, row0 + place, item.head) - 2 * (lane % 4);
+#pragma unroll
+    for (int column = 0; column < DimV; column += 4 * line)
+      if (column + first < params.shape.head_dim_v) prefetch_line(from + column + first);
+  }
+}
+
+// Blocks [Begin, Begin + Count) of 8 columns of the seed of the lane's two rows, two numbers each, at seed[4 j + 2 half].
+template <int Begin, int Count, int Spare>
+HETSP_INLINE void read_seed(const ForwardParams& params, const QueryItem& item, std::int64_t row0, int rows,
+                            float (&seed)[Spare]) {
+  static_assert(4 * Count <= Spare);
+  const ConstView& view = params.seed_out;
+  const float* from[2];
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int place = lane_index() / 4 + 8 * half;
+    from[half] = seed_of(params, row0 + (place < rows ? place : 0), item.head) + 8 * Begin;
+  }
+  const bool pairs = is_aligned(view.data, view.token_stride, view.head_stride, 4, 8);
+  if (pairs) {
+#pragma unroll
+    for (int i = 0; i < 2 * Count; ++i) {
+      if (8 * (Begin + i / 2) >= params.shape.head_dim_v) continue;
+      const Floats2 both = *reinterpret_cast<const Floats2*>(from[i % 2] + 8 * (i / 2));
+      seed[2 * i] = both.value[0], seed[2 * i + 1] = both.value[1];
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < 4 * Count; ++i)
+      if (8 * (Begin + i / 4) < params.shape.head_dim_v) seed[i] = from[i / 2 % 2][8 * (i / 4) + i % 2];
+  }
+}
+
+// o = keys o + weight seed, from block Begin of 8 columns on; as many blocks as `seed` takes have been read for it. A row of
+// the seed without weight is not looked at: it may hold anything.
+template <int DimV, int Begin, int Spare>
+HETSP_INLINE void join_seed(const ForwardParams& params, const QueryItem& item, std::int64_t row0, int rows,
+                            const float (&keys)[2], const float (&weight)[2], float (&o)[DimV / 2], float (&seed)[Spare]) {
+  constexpr int count = smaller(Spare / 4, DimV / 8 - Begin);
+  if constexpr (Begin > 0) read_seed<Begin, count>(params, item, row0, rows, seed);
+#pragma unroll
+  for (int i = 0; i < 4 * count; ++i) {
+    const int half = i / 2 % 2;
+    float& value = o[4 * Begin + i];
+    value *= keys[half];
+    if (weight[half] != 0.0f && 8 * (Begin + i / 4) < params.shape.head_dim_v) value += weight[half] * seed[i];
+  }
+  if constexpr (Begin + count < DimV / 8) join_seed<DimV, Begin + count>(params, item, row0, rows, keys, weight, o, seed);
+}
+
+// Ends the 16 rows of a warp that begin with row first_row of the tile: row l / 4 + 8 half of them is lane l's. `spare` is
+// overwritten: the seed is on its way to it while the sums are finished.
+template <class Element, int DimV, int Spare>
+HETSP_INLINE void finish_rows(const ForwardParams& params, QueryItem item, int first_row, const float (&top)[2],
+                              const float (&sum)[2], float (&o)[DimV / 2], float (&spare)[Spare]) {
+  const std::int64_t row0 = item.row0 + first_row;
+  const int rows = item.rows - first_row;  // those that exist
+  const Shape& shape = params.shape;
+  const int lane = lane_index();
+  const bool seeded = params.seed_lse != nullptr && rows > 0;
+  if (seeded) read_seed<0, smaller(Spare / 4, DimV / 8)>(params, item, row0, rows, spare);
+  const float sink = params.sink == nullptr ? -INFINITY : static_cast<const float*>(params.sink)[item.head];
+  // The two rows beside each other, without a branch: most of this waits for its own results.
+  bool inside[2];
+  std::int64_t statistic[2];  // place of the row's lse
+  float seed[2], lse[2], keys[2], weight[2];
+  float reached[2];  // 0 unless some element is a NaN or an infinity
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int place = lane / 4 + 8 * half;
+    inside[half] = place < rows;
+    statistic[half] = item.head * shape.total_q + row0 + place;
+    seed[half] = seeded && inside[half] ? static_cast<const float*>(params.seed_lse)[statistic[half]] : -INFINITY;
+  }
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    float chain[2] = {};
+#pragma unroll
+    for (int i = 0; i < DimV / 4; ++i) chain[i % 2] += 0.0f * o[4 * (i / 2) + 2 * half + i % 2];
+    reached[half] = chain[0] + chain[1];
     float total = sum[half];
     total += shuffle_xor(total, 1);
     total += shuffle_xor(total, 2);
-    const float seed = inside && params.seed_lse != nullptr ? static_cast<const float*>(params.seed_lse)[statistic] : -INFINITY;
-    RowFinish finish = finish_row(top[half], total, seed, sink);
-    lse[half] = finish.lse;
-    if (inside && lane % 4 == 0) static_cast<float*>(params.lse)[statistic] = finish.lse;
-    float reached = 0.0f;  // 0 unless some element is a NaN or an infinity
-#pragma unroll
-    for (int j = 0; j < DimV / 8; ++j) reached += 0.0f * o[4 * j + 2 * half] + 0.0f * o[4 * j + 2 * half + 1];
-    if (__any_sync(0xffffffffu, !(reached == 0.0f))) {
-      reached += shuffle_xor(reached, 1);
-      reached += shuffle_xor(reached, 2);
-      if (finish.keys == 0.0f)  // what has no weight has no NaN
-#pragma unroll
-        for (int j = 0; j < DimV / 8; ++j) o[4 * j + 2 * half] = o[4 * j + 2 * half + 1] = 0.0f;
-    }
-    mend[half] = inside && !(reached == 0.0f) && std::isfinite(finish.lse) ? 1 : 0;
-    if (params.seed_lse != nullptr) {
-      const bool read = inside && seed != -INFINITY;
-      const float* const from = static_cast<const float*>(params.seed_out.data) + row * params.seed_out.token_stride +
-                                item.head * params.seed_out.head_stride + 2 * (lane % 4);
-#pragma unroll
-      for (int j = 0; j < DimV / 8; ++j)
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          float& value = o[4 * j + 2 * half + e];
-          value *= finish.keys;
-          if (read && 8 * j < shape.head_dim_v) value += finish.seed * from[8 * j + e];
-        }
-      finish.keys = 1.0f;
-    }
-    write_row<Element, DimV>(params, row, item.head, inside && mend[half] == 0, o, half, finish.keys);
+    const RowFinish finish = finish_row(top[half], total, seed[half], sink);
+    lse[half] = finish.lse, keys[half] = finish.keys, weight[half] = finish.seed;
   }
+#pragma unroll
+  for (int half = 0; half < 2; ++half)
+    if (inside[half] && lane % 4 == 0) static_cast<float*>(params.lse)[statistic[half]] = lse[half];
+  int mend[2] = {};
+  if (__any_sync(0xffffffffu, !(reached[0] == 0.0f) || !(reached[1] == 0.0f))) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      reached[half] += shuffle_xor(reached[half], 1);
+      reached[half] += shuffle_xor(reached[half], 2);
+      if (keys[half] == 0.0f)  // what has no weight has no NaN
+#pragma unroll
+        for (int i = 0; i < DimV / 4; ++i) o[4 * (i / 2) + 2 * half + i % 2] = 0.0f;
+      mend[half] = inside[half] && !(reached[half] == 0.0f) && std::isfinite(lse[half]) ? 1 : 0;
+    }
+  }
+  if (seeded) {
+    join_seed<DimV, 0>(params, item, row0, rows, keys, weight, o, spare);
+    keys[0] = keys[1] = 1.0f;
+  }
+  const bool written[2] = {inside[0] && mend[0] == 0, inside[1] && mend[1] == 0};
+  write_rows<Element, DimV>(params, row0, item.head, written, keys, o);
   if (!__any_sync(0xffffffffu, mend[0] != 0 || mend[1] != 0)) return;
 #pragma unroll 1
   for (int place = 0; place < 16; ++place) {

@@ -51,6 +51,9 @@ __device__ inline std::uint32_t shared_address(const void* pointer) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
+// The cache line of 128 bytes that holds the address will be read: to L2.
+__device__ inline void prefetch_line(const void* global) { asm volatile("prefetch.global.L2 [%0];" ::"l"(global)); }
+
 template <class T>
 __device__ inline T shuffle(T value, int lane) {
   return __shfl_sync(0xffffffffu, value, lane);
