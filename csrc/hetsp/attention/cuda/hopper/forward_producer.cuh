@@ -34,16 +34,18 @@ class ForwardProducer {
       }
       const std::int32_t head_kv = item.head / (heads / static_cast<std::int32_t>(shape.heads_kv));
       KeyWalk<Config::keys> walk(in_.params, tile);
-      bool more = walk.advance(), is_first = true;
-      if (!more) tell_empty({tile.row0, tile.rows, item.head, 0, -1});
+      bool more = walk.advance();
+      if (more) {
+        load_queries(tile, item.head);
+      } else {
+        tell_empty({tile.row0, tile.rows, item.head, 0, -1});
+      }
 #pragma unroll 1
       while (more) {
         const std::int32_t token = walk.token();
         more = load_keys(walk, head_kv);
         load_values();  // one step behind the keys, as the consumers want them
         waiting_ = true, head_ = head_kv, token_ = token;
-        if (is_first) load_queries(tile, item.head);
-        is_first = false;
       }
       number = following;
     }
@@ -54,15 +56,14 @@ class ForwardProducer {
   // Brings the step's keys, and looks for the step after it: the consumers are told which is the last.
   HETSP_INLINE bool load_keys(KeyWalk<Config::keys>& walk, std::int32_t head) {
     wait(shared_.k_empty[k_.stage], k_.parity ^ 1u);
-    walk.describe(shared_.step[k_.stage]);
-    const std::int32_t token = walk.token();
-    const bool more = walk.advance();
-    shared_.step[k_.stage].is_last = more ? 0 : 1;
-    arrive_and_expect(shared_.k_full[k_.stage], Config::KTile::bytes);
 #pragma unroll
     for (int panel = 0; panel < Config::KTile::panels; ++panel)
       load_box(shared_.k[k_.stage] + panel * Config::KTile::panel_bytes, in_.maps.k, shared_.k_full[k_.stage], panel * 64, head,
-               token);
+               walk.token());
+    walk.describe(shared_.step[k_.stage]);  // while the keys are on their way: the phase waits for the arrival below
+    const bool more = walk.advance();
+    shared_.step[k_.stage].is_last = more ? 0 : 1;
+    arrive_and_expect(shared_.k_full[k_.stage], Config::KTile::bytes);
     k_.next();
     return more;
   }
