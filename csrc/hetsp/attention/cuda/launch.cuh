@@ -21,6 +21,20 @@ inline void check(cudaError_t status, const char* what) {
   throw device::DeviceError(concat(what, ": ", cudaGetErrorName(status), ": ", cudaGetErrorString(status)));
 }
 
+// Kernels that follow each other on a stream without a gap, from compute capability 9.0 on: one that calls allow_next lets the
+// next, if that is launched by launch_early, take its place before it has ended itself. The next calls wait_for_last before it
+// touches memory, and goes on when the one before has ended and all that it wrote can be seen.
+__device__ inline void allow_next() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+__device__ inline void wait_for_last() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 // Queues `kernel` on at most 2^31 - 1 blocks; every kernel here strides over what is beyond its grid.
 template <class... Parameters, class... Arguments>
 void launch_blocks_of(int threads, const char* name, void (*kernel)(Parameters...), std::int64_t blocks,
@@ -34,6 +48,20 @@ void launch_blocks_of(int threads, const char* name, void (*kernel)(Parameters..
   const auto grid = static_cast<unsigned>(smaller<std::int64_t>(blocks, 0x7fffffff));
   kernel<<<grid, threads, shared_bytes, static_cast<cudaStream_t>(stream)>>>(arguments...);
   check(cudaGetLastError(), name);
+}
+
+// The same for a kernel that calls wait_for_last, on compute capability 9.0 or later.
+template <class... Parameters, class... Arguments>
+void launch_early(int threads, const char* name, void (*kernel)(Parameters...), std::int64_t blocks, std::size_t shared_bytes,
+                  void* stream, const Arguments&... arguments) {
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = static_cast<unsigned>(blocks), config.blockDim = static_cast<unsigned>(threads);
+  config.dynamicSmemBytes = shared_bytes, config.stream = static_cast<cudaStream_t>(stream);
+  config.attrs = &early, config.numAttrs = 1;
+  check(cudaLaunchKernelEx(&config, kernel, arguments...), name);
 }
 
 template <class... Parameters, class... Arguments>

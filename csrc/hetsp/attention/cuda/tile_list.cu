@@ -19,6 +19,7 @@ __global__ void __launch_bounds__(list_threads, blocks_at_once) find_kernel(cons
 
 __global__ void __launch_bounds__(list_threads) sort_kernel(const __grid_constant__ ListBuild build) {
   __shared__ __align__(16) unsigned char memory[sizeof(SortShared)];
+  allow_next();
   auto& shared = *reinterpret_cast<SortShared*>(memory);
   each_chunk(build, [&](const AxisList& list, std::int64_t chunk) { sort_tiles(list, chunk, shared); });
 }
@@ -26,6 +27,7 @@ __global__ void __launch_bounds__(list_threads) sort_kernel(const __grid_constan
 // All phases in one block: barriers order its own writes to global memory too.
 __global__ void __launch_bounds__(list_threads) list_kernel(const __grid_constant__ ListBuild build) {
   __shared__ __align__(16) unsigned char memory[larger(sizeof(FindShared), sizeof(SortShared))];
+  allow_next();
   clear_marks(build);
   __syncthreads();
   mark_list(build);
