@@ -8,7 +8,7 @@ namespace hetsp::comm {
 namespace {
 
 constexpr Time kMs = 1'000'000, kSecond = 1000 * kMs;
-constexpr Time kLongestFloor = 90 * kMs, kVerdict = 180 * kMs;
+constexpr Time kLongestFloor = 90 * kMs, kVerdict = 180 * kMs, kLongest = 1000 * kMs;
 constexpr Time kSpan = 5 * kSecond, kForget = 10 * kSecond;
 
 }  // namespace
@@ -52,7 +52,8 @@ void AckClock::acknowledged(const Mark& mark, std::size_t bytes, Time now) {
 }
 
 Time AckClock::patience() const {
-  return measured_ ? std::max(floor_, smoothed_ + 4 * deviation_) : std::max(floor_, options_.first);
+  return measured_ ? std::clamp(smoothed_ + 4 * deviation_, floor_, std::max(floor_, kLongest))
+                   : std::max(floor_, options_.first);
 }
 
 Time AckClock::verdict() const {

@@ -32,8 +32,8 @@ class AckClock {
   Mark sent(Time now, bool idle, bool full);  // idle: nothing else was in flight
   void acknowledged(const Mark& mark, std::size_t bytes, Time now);
 
-  // Without progress for patience() the other end is suspect, after verdict() it is taken for dead: twice the patience, but 180
-  // ms where that is less, so that a death is noticed within 200 ms wherever acks take less than that.
+  // Without progress for patience(), a second at most, the other end is suspect, after verdict() it is taken for dead: twice
+  // the patience, but 180 ms where that is less, so that a death is noticed within 200 ms wherever acks take less than that.
   Time patience() const;
   Time verdict() const;
   void misjudged();  // it was not dead: the floor doubles, up to 90 ms, and falls back by half every ten seconds

@@ -173,9 +173,19 @@ struct Rail::State {
     return header.kind == Kind::probe ? Arrived::done : Arrived::deliver;
   }
 
-  void poll(Time time) {
-    if (wake != kNever && time - wake > kLate) progress = std::min(time, progress + (time - wake));
+  // It is later. Where poll() was due before, nobody was here to hear an ack: that time counts neither as silence nor as the
+  // time of an ack that has come meanwhile.
+  void set_now(Time time) {
     now = time;
+    if (wake == kNever || time - wake <= kLate) return;
+    const Time late = time - wake;
+    progress = std::min(time, progress + late);
+    for (Flight& flight : flights) flight.mark.sent = std::min(time, flight.mark.sent + late);
+    wake = time;
+  }
+
+  void poll(Time time) {
+    set_now(time);
     const bool waiting = open > 0;
     const Time silence = now - progress;
     switch (phase) {
@@ -243,19 +253,19 @@ double Rail::rate() const { return state_->clock.rate(); }
 
 std::uint32_t Rail::put(std::uint64_t frame, std::size_t payload_bytes, Time now) {
   invariant(state_->up(), "a frame was put on a rail that is down");
-  state_->now = now;
+  state_->set_now(now);
   return state_->put(frame, payload_bytes);
 }
 
 Rail::Arrived Rail::arrive(const Header& header, std::span<const std::byte> payload, Time now) {
-  state_->now = now;
+  state_->set_now(now);
   return state_->arrive(header, payload.size());
 }
 
 void Rail::connected(std::uint16_t generation, Time now) {
   State& s = *state_;
   if (generation == s.generation && s.phase != State::Phase::connecting) return;  // known
-  s.now = now;
+  s.set_now(now);
   if (s.up()) s.go_down();  // the other end has reset
   s.flights.clear();
   s.generation = generation;
@@ -271,7 +281,7 @@ void Rail::connected(std::uint16_t generation, Time now) {
 
 void Rail::broken(Time now) {
   State& s = *state_;
-  s.now = now;
+  s.set_now(now);
   if (s.phase == State::Phase::connecting) return;
   s.go_down();
   if (s.options.resettable) s.start_over();

@@ -72,6 +72,8 @@ TEST(patience_follows_ack_times_and_has_a_floor) {
   CHECK(clock.patience() >= 295 * kMs);
   CHECK(clock.verdict() >= clock.patience() + clock.patience() / 4);  // a slow wire is no dead one
   CHECK_NEAR(static_cast<double>(clock.smoothed()), 300e6, 5e6);
+  for (int i = 0; i < 50; ++i) clock.acknowledged(clock.sent(now, true, true), 1000, now + 5000 * kMs), now += 5000 * kMs;
+  CHECK_EQ(clock.patience(), 1000 * kMs);
 }
 
 TEST(misjudging_makes_patient_for_a_while) {

@@ -236,6 +236,9 @@ TEST(our_own_lateness_is_not_the_other_ends_silence) {
   rail.poll(now);
   rail.poll(now += 1000 * kMs);  // this thread did not run for a second
   CHECK(rail.up());
+  rail.arrive(ack(21), {}, now);
+  CHECK(rail.ack_seconds() < 0.02);  // nor is it the ack's time
+  rail.put(2, 1000, now);
   wait(rail, now, now + 200 * kMs);
   CHECK(!rail.up());
 }
