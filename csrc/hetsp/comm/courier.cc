@@ -95,6 +95,11 @@ void Courier::pass(const Header& header, std::span<const std::byte> payload) {
   route(std::move(frame));
 }
 
+Header Courier::unwrap(Header header) {
+  header.flags &= static_cast<std::uint8_t>(~kOverRail);
+  return header;
+}
+
 void Courier::route(Frame frame) {
   Header& header = frame.header;
   const int to = header.destination;
@@ -283,6 +288,8 @@ void Courier::forget(int rank) {
     for (auto& [_, arrival] : std::exchange(waiting, {})) transport_.release(arrival);
   };
   if (const auto local = locals_.find(rank); local != locals_.end()) drop(local->second.waiting);
+  for (auto& [_, on] : rails_)
+    if (on.link.peer == rank) drop(on.waiting);
   std::vector<Frame> again;
   for (auto entry = frames_.begin(); entry != frames_.end();) {
     Frame& frame = entry->second;
