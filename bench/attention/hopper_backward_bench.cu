@@ -7,10 +7,13 @@
 //   hopper_backward_bench [--check] case...
 //
 // A case: NAME=VALUE,... of lengths (joined by +, a x b repeats a b times, or @FILE), heads, kv, dim, dim_v, half (float16),
-// full (not causal), left (window), softcap, gap (rows of NaN behind each document), split (backward_split.h; then "kernel" is
-// that of dk and dv, "after" that of dq). One line each: worst error as a part of its bound, median and best TFLOP/s of the
-// kernel, the passes before (zeroed sums, D) and after (dq). Flops: 2 (3 d + 2 d_v) a pair, causal pairs counted as n^2 / 2.
-// lse and D are plausible numbers and not those of a softmax: the backward is defined for any.
+// full (not causal), left (window), softcap, gap (rows of NaN behind each document), nan (the document that holds nothing
+// else), split (backward_split.h; then "kernel" is that of dk and dv, "after" that of dq). One line each: worst error as a part
+// of its bound, median and best TFLOP/s of the kernel, the passes before (list, zeroed sums, D) and after (dq). Flops: 2 (3 d +
+// 2 d_v) a pair, causal pairs counted as n^2 / 2. lse and D are plausible numbers and not those of a softmax: the backward is
+// defined for any.
+//
+// Long because it makes, checks and times a whole call by itself.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -23,7 +26,6 @@
 #include <string>
 #include <vector>
 
-#include "attention/tile_list_reference.h"
 #include "hetsp/attention/cuda/hopper/backward.h"
 #include "hetsp/attention/cuda/hopper/backward_split.h"
 #include "hetsp/attention/cuda/hopper/tensor_map.h"
@@ -36,7 +38,7 @@ namespace {
 
 struct Options {
   std::vector<std::int64_t> lengths{1024};
-  std::int64_t heads = 16, kv = 0, dim = 128, dim_v = 0, left = -1, gap = 0;  // gap: unused rows of NaN behind every document
+  std::int64_t heads = 16, kv = 0, dim = 128, dim_v = 0, left = -1, gap = 0, nan = -1;
   double softcap = 0;
   bool half = false, full = false, split = false;
 };
@@ -73,6 +75,8 @@ Options parse(const std::string& text) {
       o.left = std::stoll(value);
     else if (key == "gap")
       o.gap = std::stoll(value);
+    else if (key == "nan")
+      o.nan = std::stoll(value);
     else if (key == "softcap")
       o.softcap = std::stod(value);
     else if (key == "half")
@@ -287,21 +291,23 @@ void run_case(const std::string& text, bool only_check) {
       }
     }
   }
+  const Segment of_nan = o.nan < 0 ? Segment{} : p.segments.at(static_cast<std::size_t>(o.nan));
+  for (Tensor* t : {&r.q, &r.k, &r.v, &r.dout}) t->poison(of_nan.q_begin, of_nan.q_end);
+  for (std::int64_t row = of_nan.q_begin; row < of_nan.q_end; ++row)
+    for (std::int64_t h = 0; h < o.heads; ++h)
+      r.lse[static_cast<std::size_t>(h * p.tokens + row)] = r.delta[static_cast<std::size_t>(h * p.tokens + row)] = NAN;
   const hopper::BackwardTile bucket = hopper::backward_tile(p.shape);
   const std::int64_t sum_count = p.tokens * o.heads * bucket.dim;
   float* const sums = device_array<float>(sum_count);
-  const std::vector<Tile> tiles = attention_test::reference_tiles(p.segments, p.shape, Axis::keys);
-  const std::vector<Tile> query_tiles = attention_test::reference_tiles(p.segments, p.shape, Axis::queries);
-  const std::vector<std::int32_t> counters{static_cast<std::int32_t>(tiles.size()), 0,
-                                           static_cast<std::int32_t>(query_tiles.size()), 0};
-  std::int32_t* const device_counters = upload(counters);
-  const TileList list{upload(tiles), device_counters}, query_list{upload(query_tiles), device_counters + 2};
   BackwardParams params{};
   params.shape = p.shape, params.score = {1 / std::sqrt(static_cast<double>(o.dim)), o.softcap};
   params.segments = upload(p.segments), params.segment_count = static_cast<std::int64_t>(p.segments.size());
   params.q = r.q.view(), params.k = r.k.view(), params.v = r.v.view(), params.dout = r.dout.view();
   params.lse = upload(r.lse), params.delta = upload(r.delta);
   params.dq = r.dq.mutable_view(), params.dk = r.dk.mutable_view(), params.dv = r.dv.mutable_view();
+  const ListRequest request{params.segments, params.segment_count, p.shape, o.split, true};
+  char* const list_memory = device_array<char>(tile_list_bytes(request));
+  TileLists lists{};
   const hopper::BackwardMaps maps{
       r.q.map(), r.k.map(), r.v.map(), r.dout.map(),
       hopper::tensor_map({sums, DType::float32, bucket.dim, o.heads, p.tokens, bucket.dim, o.heads * bucket.dim}, 32, 64)};
@@ -322,17 +328,17 @@ void run_case(const std::string& text, bool only_check) {
   const int repeats = only_check ? 1 : 13;
   for (int i = 0; i < repeats; ++i) {
     check(cudaEventRecord(events[0]), "record");
-    if (!o.split) hopper::prepare(ahead, sums, nullptr);
-    for (const int counter : {1, 3}) check(cudaMemsetAsync(device_counters + counter, 0, sizeof(std::int32_t)), "memset");
+    lists = build_tile_lists(request, list_memory, nullptr);
+    if (!o.split) hopper::prepare(ahead, sums, nullptr, true, nullptr);
     check(cudaEventRecord(events[1]), "record");
     if (o.split) {
-      hopper::split_key_gradients(params, list, device_counters + 1, keys_maps, nullptr);
+      hopper::split_key_gradients(params, lists.keys, lists.counters, keys_maps, nullptr);
     } else {
-      hopper::backward(params, list, device_counters + 1, maps, nullptr);
+      hopper::backward(params, lists.keys, lists.counters, maps, nullptr);
     }
     check(cudaEventRecord(events[2]), "record");
     if (o.split) {
-      hopper::split_query_gradients(params, query_list, device_counters + 3, queries_maps, nullptr);
+      hopper::split_query_gradients(params, lists.queries, lists.counters + 1, queries_maps, nullptr);
     } else {
       hopper::finish_dq(params, sums, nullptr);
     }
@@ -352,25 +358,30 @@ void run_case(const std::string& text, bool only_check) {
   const std::int64_t most = p.tokens <= 1200 ? p.tokens : std::max<std::int64_t>(6, 60000 / p.tokens);
   for (std::int64_t i = 0; i < most; ++i) {
     const auto pick = [&](std::int64_t n) { return static_cast<std::int64_t>(random() % static_cast<unsigned>(n)); };
-    const std::int64_t row = most == p.tokens ? i : pick(p.tokens), head = pick(o.heads);
-    note(r.check_row(row, head), "dq", row, head);
-    const std::int64_t key = most == p.tokens ? i : pick(p.tokens), head_kv = pick(o.kv);
-    note(r.check_key(key, head_kv), "dk or dv", key, head_kv);
+    const auto any = [&] { return most == p.tokens ? i : pick(p.tokens); };
+    const auto is_nan = [&](std::int64_t at) { return of_nan.q_begin <= at && at < of_nan.q_end; };
+    const std::int64_t row = any(), head = pick(o.heads), key = any(), head_kv = pick(o.kv);
+    if (!is_nan(row)) note(r.check_row(row, head), "dq", row, head);
+    if (!is_nan(key)) note(r.check_key(key, head_kv), "dk or dv", key, head_kv);
   }
-  std::int64_t not_finite = 0;
+  std::int64_t not_finite = 0;  // beside the document of NaN
   for (const Tensor* t : {&r.dq, &r.dk, &r.dv})
-    for (const std::uint16_t bits : t->host) not_finite += t->half ? (bits & 0x7c00) == 0x7c00 : (bits & 0x7f80) == 0x7f80;
+    for (std::int64_t row = 0; row < p.tokens; ++row) {
+      const std::uint16_t infinity = t->half ? 0x7c00 : 0x7f80, *const from = t->host.data() + row * t->heads * t->dim;
+      const auto bad = std::count_if(from, from + t->heads * t->dim, [&](auto bits) { return (bits & infinity) == infinity; });
+      not_finite += of_nan.q_begin <= row && row < of_nan.q_end ? t->heads * t->dim - bad : bad;
+    }
   const bool good = worst <= 1 && not_finite == 0;
   std::printf("%s  %-52s error %.2f of its bound%s%s", good ? "ok  " : "BAD ", text.c_str(), worst, good ? "" : ", worst ",
               good ? "" : where.c_str());
-  if (not_finite > 0) std::printf(", %lld not finite", static_cast<long long>(not_finite));
+  if (not_finite != 0) std::printf(", %lld finite or not where they should not be", static_cast<long long>(not_finite));
   if (!kernel.empty()) {
     for (std::vector<float>* times : {&kernel, &whole, &before, &after}) std::sort(times->begin(), times->end());
     const auto median = [](const std::vector<float>& times) { return static_cast<double>(times[times.size() / 2]); };
     const auto rate = [&](double ms) { return p.flops() / ms * 1e-9; };
-    std::printf("  kernel %7.3f ms %5.0f TFLOP/s, best %5.0f; before %.3f, after %.3f ms; in all %5.0f; tiles %zu",
+    std::printf("  kernel %7.3f ms %5.0f TFLOP/s, best %5.0f; before %.3f, after %.3f ms; in all %5.0f; tiles %d",
                 median(kernel), rate(median(kernel)), rate(static_cast<double>(kernel[0])), median(before), median(after),
-                rate(median(whole)), tiles.size());
+                rate(median(whole)), download(lists.keys.count, 1)[0]);
   }
   std::printf("\n");
 }

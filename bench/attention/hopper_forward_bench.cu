@@ -1,12 +1,16 @@
 // The forward for Hopper alone, without torch: right first, then how fast, for each of its instantiations.
 //
 //   hopper_forward_bench check [NAME]    every case whose name holds NAME, every instantiation that takes it, against float64
-//   maths on the CPU hopper_forward_bench time [NAME]     medians of 10 calls after 3, in useful TFLOP/s (causal counts its
-//   visible pairs)
+//                                        maths on the CPU
+//   hopper_forward_bench time [NAME]     medians of 10 calls after 3, the L2 cache flushed before each, in useful TFLOP/s
+//   (causal
+//                                        counts its visible pairs)
+//   hopper_forward_bench whole [NAME]    as a call of the op: offsets to segments, list of tiles, forward; medians of 20
+//
 // Long because it brings its own data, reference and variants, to run where there is no torch.
 //
 // Build: nvcc -std=c++20 -O3 -DNDEBUG --expt-relaxed-constexpr -Icsrc -Itests/cpp -gencode arch=compute_90a,code=sm_90a, with
-// csrc/hetsp/attention/segment.cc.
+// csrc/hetsp/attention/segment.cc and csrc/hetsp/attention/cuda/{tile_list,segment_index}.cu.
 #include <cuda.h>
 #include <cuda_runtime.h>
 
@@ -23,6 +27,7 @@
 #include "attention/tile_list_reference.h"
 #include "hetsp/attention/cuda/hopper/forward_launch.cuh"
 #include "hetsp/attention/cuda/hopper/item_order.h"
+#include "hetsp/attention/cuda_kernels.h"
 
 using namespace hetsp::attention;
 using namespace hetsp::attention::cuda;
@@ -310,6 +315,12 @@ struct Contender {
   std::vector<float> milliseconds{};
 };
 
+void flush_cache() {
+  constexpr std::int64_t bytes = 256 << 20;
+  static char* const memory = device_array<char>(bytes);
+  must(cudaMemsetAsync(memory, 0, bytes), "flush");
+}
+
 // In turns, so that clock and temperature are the same for all.
 void time_problem(const Problem& p, const std::string& only) {
   const Data d = make_data(p);
@@ -327,6 +338,7 @@ void time_problem(const Problem& p, const std::string& only) {
   for (int round = 0; round < 13; ++round)
     for (Contender& c : contenders) {
       const ForwardArguments arguments = arguments_of(c.variant, d, c.together);
+      flush_cache();
       must(cudaMemsetAsync(d.next_item, 0, 4), "counter");
       must(cudaEventRecord(begin), "event");
       c.variant.launch(arguments, nullptr);
@@ -344,6 +356,45 @@ void time_problem(const Problem& p, const std::string& only) {
   }
 }
 
+__global__ void be_busy(long long cycles) {
+  for (const long long begin = clock64(); clock64() - begin < cycles;) {
+  }
+}
+
+// Behind a busy stream, so that the host's time to queue the kernels is not measured.
+void time_whole(const Problem& p) {
+  Data d = make_data(p);
+  std::vector<Variant> fitting = variants();
+  std::erase_if(fitting, [&](const Variant& v) { return v.dim != forward_tile(d.shape).dim || v.dtype != p.dtype; });
+  std::vector<std::int32_t> offsets{0};
+  for (const Document& document : p.documents) offsets.push_back(offsets.back() + static_cast<std::int32_t>(document.queries));
+  CuSeqlens in{};
+  in.q = in.k = to_device(offsets), in.batch = static_cast<std::int64_t>(p.documents.size());
+  in.total_q = d.shape.total_q, in.total_k = d.shape.total_k, in.left = p.left, in.right = p.right;
+  const ListRequest request{d.params.segments, d.params.segment_count, d.shape, true, false};
+  char* const memory = device_array<char>(tile_list_bytes(request));
+  cudaEvent_t begin, end;
+  must(cudaEventCreate(&begin), "event"), must(cudaEventCreate(&end), "event");
+  std::vector<float> milliseconds;
+  for (int round = 0; round < 23; ++round) {
+    flush_cache();
+    be_busy<<<1, 1>>>(400'000);
+    must(cudaEventRecord(begin), "event");
+    cu_seqlens_to_segments(in, const_cast<Segment*>(d.params.segments), nullptr);
+    const TileLists lists = build_tile_lists(request, memory, nullptr);
+    d.queries = lists.queries, d.next_item = lists.counters;
+    fitting[0].launch(arguments_of(fitting[0], d, usual_together(d.shape)), nullptr);
+    must(cudaEventRecord(end), "event");
+    must(cudaEventSynchronize(end), "whole");
+    float each = 0;
+    must(cudaEventElapsedTime(&each, begin, end), "event");
+    if (round >= 3) milliseconds.push_back(each);
+  }
+  std::sort(milliseconds.begin(), milliseconds.end());
+  const double median = milliseconds[milliseconds.size() / 2];
+  std::printf("%-26s whole %9.4f ms %7.1f TFLOP/s\n", p.name.c_str(), median, d.flops / median * 1e-9);
+}
+
 // Many documents, few long: a log-normal of median 1600 and sigma 1.5 (a web crawl's shape), cut at 16K, up to `total` tokens.
 std::vector<Document> skewed(std::int64_t total, unsigned seed) {
   std::mt19937 random(seed);
@@ -354,6 +405,11 @@ std::vector<Document> skewed(std::int64_t total, unsigned seed) {
         std::min<std::int64_t>({left, 16384, std::max<std::int64_t>(16, static_cast<std::int64_t>(length(random)))});
     documents.push_back({tokens, tokens}), left -= tokens;
   }
+  return documents;
+}
+std::vector<Document> square(const std::vector<std::int64_t>& lengths) {
+  std::vector<Document> documents;
+  for (const std::int64_t tokens : lengths) documents.push_back({tokens, tokens});
   return documents;
 }
 std::vector<Document> equal(std::int64_t count, std::int64_t tokens) {
@@ -399,6 +455,19 @@ std::vector<Problem> problems_to_time() {
                            {"causal 16k d192", equal(1, 16384), 8, 8, 192, 128},
                            {"causal 16k d256", equal(1, 16384), 8, 8, 256, 256},
                            {"causal 16k d128 fp16", equal(1, 16384), 16, 16, 128, 128, DType::float16}};
+  // bench/attention/cuda_rows.py says where these lengths come from.
+  all.push_back(
+      {"source files 32k d128", square({4524, 52, 6727, 509, 8528, 1706, 3264, 1649, 384, 494, 610, 4321}), 16, 16, 128, 128});
+  all.push_back({"wikipedia 32k d128", square({289, 365, 555, 245, 4354, 119, 1804, 356, 2008, 65,  2135, 278, 294, 165, 561,
+                                               743, 91,  110, 639, 1465, 227, 111,  795, 77,   472, 34,   82,  186, 238, 646,
+                                               392, 45,  463, 608, 62,   67,  1383, 221, 1202, 260, 342,  157, 74,  108, 766,
+                                               150, 132, 151, 517, 172,  457, 60,   482, 351,  326, 2928, 183, 730, 470}),
+                 16, 16, 128, 128});
+  Problem hop = with({"hop 16k to float32 d128", equal(1, 16384), 16, 16, 128, 128}, -1);
+  hop.acc = true;
+  all.push_back(hop);
+  hop.name = "hop 16k with seed d128", hop.seed = true;
+  all.push_back(hop);
   all[4].documents.insert(all[4].documents.begin(), {65536, 65536});
   return all;
 }
@@ -420,6 +489,11 @@ int main(int argc, char** argv) {
       if (p.name.find(wanted) != std::string::npos) time_problem(p, only), std::fflush(stdout);
     return 0;
   }
-  std::printf("usage: %s check|time [NAME] [VARIANT]\n", argv[0]);
+  if (mode == "whole") {
+    for (const Problem& p : problems_to_time())
+      if (p.name.find(wanted) != std::string::npos) time_whole(p), std::fflush(stdout);
+    return 0;
+  }
+  std::printf("usage: %s check|time|whole [NAME] [VARIANT]\n", argv[0]);
   return 2;
 }

@@ -135,7 +135,7 @@ def delays(rank: Rank, backend: str, sizes: Sequence[int], count: int) -> dict[s
                     dist.recv(back, 0, group=group)
                     dist.send(back, 0, group=group)
     session.agree()
-    return found | {"spread": session.statistics().get("spread", 0)}
+    return found | {"spread": session.statistics().get("routes", {}).get("spread", 0)}
 
 
 def small_messages(hosts: Hosts, options: argparse.Namespace) -> Iterator[Case]:

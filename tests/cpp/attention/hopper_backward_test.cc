@@ -149,16 +149,22 @@ TEST(segments_outside_the_tensors_are_cut) {
   CHECK(actual.dq.values() == expected.dq.values());
 }
 
-// D and the zeroed sums, at any stride; a row that sees nothing has D = 0 though its dout is NaN.
+// D, the zeroed sums and a float32 dout in 16 bits, at any stride; a row that sees nothing has D = 0 though its dout is NaN.
 TEST(prepared_rows) {
   struct Nothing {};
-  for (unsigned seed = 0; seed < 12; ++seed) {
+  for (unsigned seed = 0; seed < 24; ++seed) {
     Random random(seed);
+    const bool is_float = seed >= 12;
     Case c = random_hopper_case(seed + 900, seed % 2 ? DType::bfloat16 : DType::float16, {64, seed % 3 == 0 ? 128 : 40}, 100);
     check::context() = c.label;
     const Shape& s = c.shape;
     const Truth t = truth(c);
-    Array out = random_array(random, s.dtype, s.total_q, s.heads, s.head_dim_v, false);
+    const DType source = is_float ? DType::float32 : s.dtype;
+    Array out = random_array(random, source, s.total_q, s.heads, s.head_dim_v, false);
+    if (is_float) {
+      c.dout = random_array(random, source, s.total_q, s.heads, s.head_dim_v, false);
+      fill(random, c.dout, s.total_q, s.heads, s.head_dim_v, 1);
+    }
     fill(random, out, s.total_q, s.heads, s.head_dim_v, 1);
     constexpr std::int64_t dim = 128;
     std::vector<float> lse(t.lse.begin(), t.lse.end()), dlse(lse.size()), delta(lse.size(), 7), sums;
@@ -167,21 +173,34 @@ TEST(prepared_rows) {
     BackwardParams params{};
     params.shape = s, params.out = out.view(), params.dout = c.dout.view(), params.lse = lse.data();
     params.dlse = seed % 4 == 0 ? nullptr : dlse.data();
-    params.fill_delta = seed == 11 ? nullptr : delta.data();
+    params.fill_delta = seed % 12 == 11 ? nullptr : delta.data(), params.out_is_acc = is_float;
+    std::vector<std::uint16_t> rounded(static_cast<std::size_t>(is_float ? s.total_q * s.heads * s.head_dim_v : 0));
     cuda_on_cpu::launch<Nothing>(2, hopper::prepare_threads, [&](Nothing&) {
-      if (s.dtype == DType::bfloat16) return hopper::prepare_rows<BFloat16>(params, sums.data(), static_cast<int>(dim));
-      hopper::prepare_rows<Float16>(params, sums.data(), static_cast<int>(dim));
+      const auto of = [&](auto element, auto from) {
+        hopper::prepare_rows<decltype(element), decltype(from)>(params, sums.data(), static_cast<int>(dim), rounded.data());
+      };
+      if (s.dtype == DType::bfloat16) return is_float ? of(BFloat16{}, float{}) : of(BFloat16{}, BFloat16{});
+      is_float ? of(Float16{}, float{}) : of(Float16{}, Float16{});
     });
     for (std::size_t i = 0; i < sums.size(); ++i) CHECK_EQ(sums[i], i + 4 < sums.size() ? 0.0f : 7.0f);
+    const auto rounded_dout = [&](std::int64_t row, std::int64_t head, std::int64_t i) {
+      const std::uint16_t bits = rounded[static_cast<std::size_t>((row * s.heads + head) * s.head_dim_v + i)];
+      return static_cast<double>(s.dtype == DType::bfloat16 ? to_float(BFloat16{bits}) : to_float(Float16{bits}));
+    };
     for (std::int64_t row = 0; row < s.total_q; ++row)
       for (std::int64_t head = 0; head < s.heads; ++head) {
         const auto at = static_cast<std::size_t>(head * s.total_q + row);
         double sum = params.dlse == nullptr ? 0 : -static_cast<double>(dlse[at]), mass = std::abs(sum);
         for (std::int64_t i = 0; i < s.head_dim_v; ++i) {
-          const double x = out.at(row, head, i) * c.dout.at(row, head, i);
+          const double x = out.at(row, head, i) * (is_float ? rounded_dout(row, head, i) : c.dout.at(row, head, i));
           sum += x, mass += std::abs(x);
         }
-        if (seed == 11)
+        for (std::int64_t i = 0; i < (is_float ? s.head_dim_v : 0); ++i) {
+          const auto x = static_cast<float>(c.dout.at(row, head, i));
+          const double nearest = s.dtype == DType::bfloat16 ? to_float(to_bfloat16(x)) : to_float(to_float16(x));
+          CHECK_EQ(rounded_dout(row, head, i), nearest);
+        }
+        if (seed % 12 == 11)
           CHECK_EQ(delta[at], 7.0f);
         else if (t.lse[at] == -kInfinity)
           CHECK_EQ(delta[at], 0.0f);

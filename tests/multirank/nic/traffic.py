@@ -6,7 +6,6 @@ network, which no fault touches. Times are of time.monotonic, one clock for all 
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -56,10 +55,10 @@ def pattern(size: int, *seed: int) -> torch.Tensor:
 
 def why_no_backend(name: str) -> str | None:
     """What keeps `dist.init_process_group` from using this backend here."""
-    import hetsp_ext  # noqa: F401  registers ours
+    from hetsp_ext.distributed.backend import missing
 
-    if name == "hetsp" and importlib.util.find_spec("hetsp_ext._c10d") is None:
-        return "backend hetsp is not here: its extension, hetsp_ext._c10d, is not built"
+    if name == "hetsp" and (reason := missing()):
+        return f"backend hetsp is not here: {reason}"
     return None if name in dist.Backend.backend_list else f"backend {name} is not registered"
 
 

@@ -45,11 +45,14 @@ struct Workspace {
   std::int32_t* counters;  // where the lists have none of their own: [list_counters]
   std::int32_t* scratch;  // mma: [mma::scratch_words]
   float* dq_sums;          // backward of hopper: [total_q, heads, backward_tile().dim]
+  std::uint16_t* dout;     // the same, where dout is float32: [total_q, heads, head_dim_v] in 16 bits
 };
 
-std::int64_t dq_sums_of(const ForwardParams&) { return 0; }
-std::int64_t dq_sums_of(const BackwardParams& params) {
-  return params.shape.total_q * params.shape.heads * hopper::backward_tile(params.shape).dim;
+void lay_out_hopper(const ForwardParams&, Carving&, Workspace&) {}
+void lay_out_hopper(const BackwardParams& params, Carving& memory, Workspace& parts) {
+  const std::int64_t pairs = params.shape.total_q * params.shape.heads;
+  parts.dq_sums = memory.take<float>(pairs * hopper::backward_tile(params.shape).dim);
+  if (params.out_is_acc) parts.dout = memory.take<std::uint16_t>(pairs * params.shape.head_dim_v);
 }
 
 template <class Params>
@@ -61,7 +64,7 @@ Workspace lay_out(const Params& params, Family family, Carving& memory) {
     parts.counters = memory.take<std::int32_t>(list_counters);
   }
   if (family == Family::mma) parts.scratch = memory.take<std::int32_t>(mma::scratch_words);
-  if (family == Family::hopper) parts.dq_sums = memory.take<float>(dq_sums_of(params));
+  if (family == Family::hopper) lay_out_hopper(params, memory, parts);
   return parts;
 }
 
@@ -96,15 +99,17 @@ hopper::ForwardMaps forward_maps(const ForwardParams& params) {
           map(params.v, s.dtype, s.total_k, s.heads_kv, s.head_dim_v, keys)};
 }
 
-hopper::BackwardMaps backward_maps(const BackwardParams& params, const float* dq_sums) {
+hopper::BackwardMaps backward_maps(const BackwardParams& params, const Workspace& parts) {
   const Shape& s = params.shape;
   constexpr int rows = 64;
   const std::int64_t dim = hopper::backward_tile(s).dim;
-  const hopper::BoxView sums{dq_sums, DType::float32, dim, s.heads, s.total_q, dim, s.heads * dim};
+  const ConstView rounded{parts.dout, s.heads * s.head_dim_v, s.head_dim_v};
+  const hopper::BoxView sums{parts.dq_sums, DType::float32, dim, s.heads, s.total_q, dim, s.heads * dim};
   return {map(params.q, s.dtype, s.total_q, s.heads, s.head_dim, rows),
           map(params.k, s.dtype, s.total_k, s.heads_kv, s.head_dim, rows),
           map(params.v, s.dtype, s.total_k, s.heads_kv, s.head_dim_v, rows),
-          map(params.dout, s.dtype, s.total_q, s.heads, s.head_dim_v, rows), hopper::tensor_map(sums, 32, rows)};
+          map(params.out_is_acc ? rounded : params.dout, s.dtype, s.total_q, s.heads, s.head_dim_v, rows),
+          hopper::tensor_map(sums, 32, rows)};
 }
 
 }  // namespace
@@ -134,16 +139,17 @@ void forward(const ForwardParams& params, Family family, void* workspace, void* 
 void backward(const BackwardParams& params, Family family, void* workspace, void* stream) {
   Carving memory(workspace);
   const Workspace parts = family == Family::scalar ? Workspace{} : lay_out(params, family, memory);
+  TileLists lists{};
+  if (family != Family::scalar) lists = lists_for(params, family, parts, stream);
   if (family == Family::hopper) {
-    hopper::prepare(params, parts.dq_sums, stream);
+    hopper::prepare(params, parts.dq_sums, parts.dout, params.lists == nullptr, stream);
   } else if (params.fill_delta != nullptr) {
     delta(delta_params(params), stream);
   }
   if (params.sink != nullptr) sink_gradient(params, stream);
   if (family == Family::scalar) return scalar_backward(params, workspace, stream);
-  const TileLists lists = lists_for(params, family, parts, stream);
   if (family == Family::hopper) {
-    hopper::backward(params, lists.keys, lists.counters, backward_maps(params, parts.dq_sums), stream);
+    hopper::backward(params, lists.keys, lists.counters, backward_maps(params, parts), stream);
     return hopper::finish_dq(params, parts.dq_sums, stream);
   }
   clear(parts.scratch, mma::zeroed_words * sizeof(std::int32_t), stream);

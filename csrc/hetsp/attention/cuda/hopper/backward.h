@@ -27,18 +27,20 @@ struct BackwardMaps {
   TensorMap dq_sums;  // [total_q, heads, dim] contiguous, of the tile's dim
 };
 
-// For bfloat16 and float16 with dout in that type (not out_is_acc), head dimensions up to backward_max_dim that are multiples
-// of 8, fewer than 2^30 tokens; lse and delta are final. `keys` cuts the rows of k; `next_item` is a device int that is 0 when
-// the kernel begins; dq_sums is zero then, and afterwards holds dq / softmax_scale in the order of dq_sums.cuh. dk and dv are
-// written.
+// For bfloat16 and float16 with dout in that type (where out_is_acc, the map is that of `rounded` below), head dimensions up to
+// backward_max_dim that are multiples of 8, fewer than 2^30 tokens; lse and delta are final. `keys` cuts the rows of k;
+// `next_item` is a device int that is 0 when the kernel begins; dq_sums is zero then, and afterwards holds dq / softmax_scale
+// in the order of dq_sums.cuh. dk and dv are written.
 //
 // The sums of dk and dv have a fixed order. Those of dq are added to memory as they come: from run to run its last bits may
 // differ where more than two tiles of keys meet a row.
 void backward(const BackwardParams& params, const TileList& keys, std::int32_t* next_item, const BackwardMaps& maps,
               void* stream);
 
-// Ahead of it: zeroes dq_sums and, where params.fill_delta is set, fills that with D, from out and dout in the 16-bit type.
-void prepare(const BackwardParams& params, float* dq_sums, void* stream);
+// Ahead of it: zeroes dq_sums, fills params.fill_delta, where it is set, with D, and where out_is_acc `rounded` with dout in
+// the type of q, [total_q, heads, head_dim_v]. `beside_list`: the stream's last launch is a build of tile lists, and this one
+// need not wait for it; what follows does.
+void prepare(const BackwardParams& params, float* dq_sums, void* rounded, bool beside_list, void* stream);
 
 // After it: dq of dq_sums.
 void finish_dq(const BackwardParams& params, const float* dq_sums, void* stream);

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "hetsp/attention/cuda/hopper/backward_output.cuh"
+#include "hetsp/attention/cuda/hopper/backward_gradients.cuh"
 #include "hetsp/attention/cuda/hopper/backward_shared.cuh"
 #include "hetsp/attention/cuda/hopper/backward_steps.cuh"
 #include "hetsp/attention/cuda/hopper/dq_sums.cuh"
@@ -238,7 +238,10 @@ struct BackwardConsumer {
         const unsigned stage = turn % stages;
         wait(shared.dout_full[stage], turn / stages % 2);
         if (v_releases != v_loads) release(shared.v_empty), ++v_releases;  // an item without tiles has no V
-        write_gradients<Element, Dim>(params, shared.steps[stage], 64 * consumer + row(), quad(), dk, dv);
+        // dS of the turn before this one may still be read by the other consumer; that of this turn there is none.
+        const int warp = static_cast<int>(threadIdx.x) / 32 - warpgroup_threads / 32;
+        write_gradients<Element, Dim>(params, shared.steps[stage], 16 * warp, dk, dv,
+                                      shared.ds[turn % 2] + warp * staging_bytes);
         release(shared.q_empty[stage]), release(shared.dout_empty[stage]);
 #pragma unroll
         for (int i = 0; i < Dim / 2; ++i) dk[i] = 0, dv[i] = 0;

@@ -1,4 +1,4 @@
-// dK and dV of an item from the accumulators to memory, any stride.
+// Accumulators to memory, any stride, without shared memory; backward_gradients.cuh takes some and is faster.
 //
 // Of 32 columns of a row, the four threads of a quad hold two of every eight. They turn these 4 x 4 pairs around among
 // themselves, so that each has eight columns in a row, 16 bytes in 16-bit numbers: whole sectors are written.
@@ -74,15 +74,6 @@ __device__ inline void write_rows(const View& view, bool is_float, std::int64_t 
       if (exists && 32 * g + 8 * quad < dim) store_eight(to + 32 * g, words);
     }
   }
-}
-
-template <class Element, int Dim>
-__device__ inline void write_gradients(const BackwardParams& params, const Step& step, int row, int quad,
-                                       const float (&dk)[Dim / 2], const float (&dv)[Dim / 2]) {
-  const Shape& shape = params.shape;
-  write_rows<Element, Dim>(params.dk, params.grads_are_acc, shape.head_dim, step, row, quad, dk,
-                           static_cast<float>(params.score.softmax_scale));
-  write_rows<Element, Dim>(params.dv, params.grads_are_acc, shape.head_dim_v, step, row, quad, dv, 1);
 }
 
 }  // namespace hetsp::attention::cuda::hopper
