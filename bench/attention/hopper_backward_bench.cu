@@ -2,7 +2,7 @@
 //
 //   nvcc -std=c++20 -O3 -DNDEBUG --expt-relaxed-constexpr -gencode arch=compute_90a,code=sm_90a -cudart static -Icsrc
 //     -Itests/cpp bench/attention/hopper_backward_bench.cu csrc/hetsp/attention/segment.cc -o hopper_backward_bench
-//     csrc/hetsp/attention/cuda/hopper/{tensor_map,launch_backward,dq_sums,backward_{bf16,f16}_{64,128}}.cu
+//     csrc/hetsp/attention/cuda/{tile_list,hopper/{tensor_map,launch_backward,dq_sums,backward_{bf16,f16}_{64,128}}}.cu
 //     csrc/hetsp/attention/cuda/hopper/{launch_backward_split,backward_split_{bf16,f16}_{128,192,256}}.cu
 //   hopper_backward_bench [--check] case...
 //
