@@ -7,24 +7,35 @@
 
 #include <cstdint>
 
+#include "hetsp/attention/cuda/hopper/backward.h"
 #include "hetsp/attention/cuda/hopper/tma.cuh"
 #include "hetsp/attention/cuda/tile_list.h"
 #include "hetsp/attention/params.h"
 
 namespace hetsp::attention::cuda::hopper {
 
-// Which instantiation serves a shape: head dimensions up to `dim` and `dim_v`, in steps of `step_rows` rows of the other side.
+// Which instantiation serves a shape: head dimensions up to `dim` and `dim_v`. An item of the first kernel is a tile of `keys`
+// keys, which meets `query_step` queries at a time, `stages` of them in shared memory; one of the second 128 queries, which
+// meet `key_step` keys.
 struct SplitTile {
-  int dim, dim_v, step_rows;
+  int dim, dim_v, keys, query_step, stages, key_step;
 };
-constexpr SplitTile split_tile(int dim) { return {dim, dim == 192 ? 128 : dim, dim <= 128 ? 128 : dim == 192 ? 96 : 64}; }
+constexpr SplitTile split_tile(int dim) {
+  if (dim == 128) return {128, 128, 128, 64, 4, 128};
+  if (dim == 192) return {192, 128, 64, 64, 3, 96};
+  return {256, 256, 64, 64, 2, 64};
+}
 constexpr SplitTile split_tile(const Shape& shape) {
   if (shape.head_dim <= 128 && shape.head_dim_v <= 128) return split_tile(128);
   return split_tile(shape.head_dim <= 192 && shape.head_dim_v <= 128 ? 192 : 256);
 }
 
-constexpr int split_keys = 64;      // of an item of the first kernel
-constexpr int split_queries = 128;  // of the second
+// What backward.h does not take.
+constexpr bool wants_split(const BackwardParams& params) {
+  return params.deterministic || params.shape.head_dim > backward_max_dim || params.shape.head_dim_v > backward_max_dim;
+}
+
+constexpr int split_queries = 128;  // of an item of the second kernel
 
 // 3-D maps (dim, head, token) with the 128-byte swizzle: boxes of 64 columns, one head and so many tokens as the item or the
 // step of the kernel has.
@@ -34,8 +45,8 @@ struct SplitMaps {
 struct SplitBoxes {
   int queries, keys;
 };
-constexpr SplitBoxes split_keys_boxes(const SplitTile& tile) { return {tile.step_rows, split_keys}; }
-constexpr SplitBoxes split_queries_boxes(const SplitTile& tile) { return {split_queries, tile.step_rows}; }
+constexpr SplitBoxes split_keys_boxes(const SplitTile& tile) { return {tile.query_step, tile.keys}; }
+constexpr SplitBoxes split_queries_boxes(const SplitTile& tile) { return {split_queries, tile.key_step}; }
 
 // For bfloat16 and float16 with dout in that type (not out_is_acc), head dimensions up to 256 that are multiples of 8, fewer
 // than 2^30 tokens; lse and delta are final. `keys` cuts the rows of k, `queries` those of q; `next_item` is a device int that

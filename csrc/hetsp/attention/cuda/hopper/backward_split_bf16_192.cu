@@ -2,7 +2,8 @@
 
 namespace hetsp::attention::cuda::hopper {
 
-template void launch_split_keys<BFloat16, 192>(const BackwardParams&, const TileList&, std::int32_t*, const SplitMaps&, void*);
+template void launch_split_keys<BFloat16, 192>(const BackwardParams&, const TileList&, std::int32_t*, std::int32_t,
+                                               const SplitMaps&, void*);
 template void launch_split_queries<BFloat16, 192>(const BackwardParams&, const TileList&, std::int32_t*, std::int32_t,
                                                   const SplitMaps&, void*);
 

@@ -2,6 +2,7 @@
 // side.
 #pragma once
 
+#include "hetsp/attention/cuda/hopper/split_keys.cuh"
 #include "hetsp/attention/cuda/hopper/split_queries.cuh"
 #include "hetsp/attention/cuda/launch.cuh"
 
@@ -10,10 +11,10 @@ namespace hetsp::attention::cuda::hopper {
 template <class Config>
 __global__ void __launch_bounds__(backward_threads, 1)
     split_keys_kernel(const __grid_constant__ BackwardParams params, const __grid_constant__ TileList keys,
-                      std::int32_t* next_item, const __grid_constant__ SplitMaps maps) {
+                      std::int32_t* next_item, std::int32_t together, const __grid_constant__ SplitMaps maps) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ __align__(1024) unsigned char memory[];
-  split_keys_items<Config>(params, keys, next_item, maps, *reinterpret_cast<SplitKeysShared<Config>*>(memory));
+  split_keys_items<Config>(params, keys, next_item, together, maps, *reinterpret_cast<SplitKeysShared<Config>*>(memory));
 #endif
 }
 
@@ -41,10 +42,10 @@ void launch_split(void (*kernel)(Parameters...), void* stream, const Arguments&.
 }
 
 template <class Element, int Dim>
-void launch_split_keys(const BackwardParams& params, const TileList& keys, std::int32_t* next_item, const SplitMaps& maps,
-                       void* stream) {
+void launch_split_keys(const BackwardParams& params, const TileList& keys, std::int32_t* next_item, std::int32_t together,
+                       const SplitMaps& maps, void* stream) {
   using Config = SplitConfig<Element, Dim>;
-  launch_split<SplitKeysShared<Config>>(split_keys_kernel<Config>, stream, params, keys, next_item, maps);
+  launch_split<SplitKeysShared<Config>>(split_keys_kernel<Config>, stream, params, keys, next_item, together, maps);
 }
 
 template <class Element, int Dim>

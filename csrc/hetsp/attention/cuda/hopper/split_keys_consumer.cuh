@@ -7,6 +7,7 @@
 #include "hetsp/attention/cuda/hopper/backward_consumer.cuh"
 #include "hetsp/attention/cuda/hopper/backward_output.cuh"
 #include "hetsp/attention/cuda/hopper/split_keys_shared.cuh"
+#include "hetsp/attention/cuda/hopper/split_weight.cuh"
 #include "hetsp/attention/cuda/hopper/warp.cuh"
 #include "hetsp/attention/cuda/hopper/wgmma.cuh"
 
@@ -19,7 +20,7 @@ template <class Config>
 struct SplitKeysConsumer {
   using Element = typename Config::Element;
   using Shared = SplitKeysShared<Config>;
-  static constexpr int queries = Config::step_rows, scores = queries / 2, k_steps = queries / 16;
+  static constexpr int queries = Shared::queries, stages = Shared::stages, scores = queries / 2, k_steps = queries / 16;
 
   const BackwardParams& params;
   Shared& shared;
@@ -31,12 +32,30 @@ struct SplitKeysConsumer {
   __device__ static int thread() { return static_cast<int>(threadIdx.x) % warpgroup_threads; }
 
   template <class Left, class Right, int Dim>
-  __device__ static void multiply(float (&sum)[scores], const unsigned char* left, const unsigned char* right) {
-    const std::uint64_t a = Left::k_major(left, 0, 0), b = Right::k_major(right, 0, 0);
+  __device__ static void multiply(float (&sum)[scores], const unsigned char* left, const unsigned char* right, int first = 0) {
+    const std::uint64_t a = Left::k_major(left, first, 0), b = Right::k_major(right, 0, 0);
 #pragma unroll
     for (int k = 0; k < Dim / 16; ++k)
       mma_ss<Element, queries>(sum, beyond(a, k / 4 * Left::panel_bytes + k % 4 * 32),
                                beyond(b, k / 4 * Right::panel_bytes + k % 4 * 32), k > 0);
+  }
+
+  // The same with the left tile in registers.
+  template <class Right, int Dim>
+  __device__ static void multiply(float (&sum)[scores], const std::uint32_t (&left)[Dim / 16][4], const unsigned char* right) {
+    const std::uint64_t b = Right::k_major(right, 0, 0);
+#pragma unroll
+    for (int k = 0; k < Dim / 16; ++k)
+      mma_rs<Element, queries>(sum, left[k], beyond(b, k / 4 * Right::panel_bytes + k % 4 * 32), k > 0);
+  }
+  template <class Left, int Dim>
+  __device__ static void load_left(std::uint32_t (&left)[Dim / 16][4], const unsigned char* tile) {
+#pragma unroll
+    for (int k = 0; k < Dim / 16; ++k)
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        left[k][i] =
+            *reinterpret_cast<const std::uint32_t*>(tile + Left::offset(row() + i % 2 * 8, 16 * k + i / 2 * 8 + 2 * quad()));
   }
 
   template <class Rows, int Dim>
@@ -59,7 +78,10 @@ struct SplitKeysConsumer {
     const int flags = shuffle(shared.steps[stage].flags, 0);  // known to be uniform, as ptxas wants it of products' branches
     if (flags & (step_finishes | step_stops)) return flags;
     if (flags & step_loads_v) wait(shared.item_full, loads++ % 2);
-    if ((flags & step_cut_rows) != 0 || shuffle(shared.unfit[stage], 0) != 0) {
+    int unfit = 0;
+#pragma unroll
+    for (int i = 0; i < Shared::statistic_warps; ++i) unfit |= shared.unfit[stage][i];
+    if ((flags & step_cut_rows) != 0 || shuffle(unfit, 0) != 0) {
       const Range rows = shared.steps[stage].rows;
       const auto keep = [&](int i) {
         return rows.begin <= i && i < rows.end && !std::isnan(shared.lse[stage][statistic_place(i)]);
@@ -70,11 +92,14 @@ struct SplitKeysConsumer {
     return flags;
   }
 
-  // The end of an item: `sum` is written to `view`.
-  template <int Dim>
-  __device__ void finish(float (&sum)[Dim / 2], const View& view, std::int64_t dim, float factor) {
+  // The end of an item: nobody here reads K or V any more.
+  __device__ void release_item() {
     if (releases != loads) release(shared.item_empty), ++releases;  // an item without steps has no K and V
-    write_rows<Element, Dim>(view, params.grads_are_acc, dim, shared.steps[turn % stages], row(), quad(), sum, factor);
+  }
+  // `sum` is written to `view`, for keys from the item's `first` on.
+  template <int Dim>
+  __device__ void finish(float (&sum)[Dim / 2], const View& view, std::int64_t dim, float factor, int first = 0) const {
+    write_rows<Element, Dim>(view, params.grads_are_acc, dim, shared.steps[turn % stages], first + row(), quad(), sum, factor);
 #pragma unroll
     for (int i = 0; i < Dim / 2; ++i) sum[i] = 0;
   }
@@ -86,11 +111,11 @@ struct SplitValueConsumer : SplitKeysConsumer<Config> {
   using Base = SplitKeysConsumer<Config>;
   using Element = typename Base::Element;
   using Shared = typename Base::Shared;
-  using Base::scores, Base::k_steps, Base::params, Base::shared, Base::turn;
+  using Base::scores, Base::k_steps, Base::stages, Base::params, Base::shared, Base::turn;
 
   // P of a tile, packed, and what dS is made of, P or P [1 - (S / c)^2], to the other warpgroup.
   template <bool Masked, bool Softcap>
-  __device__ void weigh(float (&s)[scores], std::uint32_t (&p)[k_steps][4], float scale, float cap) const {
+  __device__ void weigh(float (&s)[scores], std::uint32_t (&p)[k_steps][4], float factor, float cap) const {
     const unsigned stage = turn % stages;
     const Step& step = shared.steps[stage];
     const int t = Base::quad(), key = Base::row();
@@ -108,18 +133,9 @@ struct SplitValueConsumer : SplitKeysConsumer<Config> {
 #pragma unroll
           for (int e = 0; e < 2; ++e) {
             const bool visible = !Masked || seen[h].holds(16 * a + 8 * u + e);
-            const float x = s[8 * a + 4 * u + 2 * h + e] * scale;
-            float slope = 1;
-            if constexpr (Softcap) {
-              // tanh y = 1 - 2 / (1 + e^2y), x = 2 log2(e) y
-              const float tanh = 1 - 2 * exp2_fast(-log2_fast(1 + exp2_fast(x)));
-              weight[e] = exp2_fast(cap * tanh - lse.at[2 * u + e]);
-              slope = 1 - tanh * tanh;
-            } else {
-              weight[e] = exp2_fast(x - lse.at[2 * u + e]);
-            }
-            if (!visible) weight[e] = 0, slope = 1;  // selected: either may be NaN
-            handed.at[2 * h + e] = weight[e] * slope;
+            const Weight of = weight_of<Softcap>(s[8 * a + 4 * u + 2 * h + e] * factor, cap, lse.at[2 * u + e]);
+            weight[e] = visible ? of.p : 0;  // selected: it may be NaN
+            handed.at[2 * h + e] = visible ? of.p * of.slope : 0;
           }
           p[a][2 * u + h] = pack<Element>(weight[0], weight[1]);
         }
@@ -129,35 +145,41 @@ struct SplitValueConsumer : SplitKeysConsumer<Config> {
   }
 
   __device__ void run() {
-    const auto scale = static_cast<float>(params.score.softmax_scale), softcap = static_cast<float>(params.score.softcap);
-    const bool capped = softcap > 0;
-    const float factor = capped ? 2 * log2_e * scale / softcap : log2_e * scale, cap = log2_e * softcap;
+    const WeightFactors factors = weight_factors(params.score);
     float dv[Config::dim_v / 2] = {};
+    std::uint32_t left[Config::held ? Config::dim / 16 : 1][4] = {};
     for (;; ++turn) {
       const int flags = this->await_step();
       if (flags & step_stops) break;
       const unsigned stage = turn % stages, buffer = turn % weight_buffers;
       if (flags & step_finishes) {
+        this->release_item();
         this->template finish<Config::dim_v>(dv, params.dv, params.shape.head_dim_v, 1);
         named_sync(weights_empty + static_cast<int>(buffer), 2 * warpgroup_threads);
         named_arrive(weights_full + static_cast<int>(buffer), 2 * warpgroup_threads);
         this->release(shared.empty[stage]);
         continue;
       }
+      if constexpr (Config::held)
+        if (flags & step_loads_v) Base::template load_left<typename Shared::K, Config::dim>(left, shared.k);
       float s[scores];
       std::uint32_t p[k_steps][4];
       mma_fence();
-      Base::template multiply<typename Shared::K, typename Shared::Q, Config::dim>(s, shared.k, shared.q[stage]);
+      if constexpr (Config::held) {
+        Base::template multiply<typename Shared::Q, Config::dim>(s, left, shared.q[stage]);
+      } else {
+        Base::template multiply<typename Shared::K, typename Shared::Q, Config::dim>(s, shared.k, shared.q[stage]);
+      }
       mma_commit();
       named_sync(weights_empty + static_cast<int>(buffer), 2 * warpgroup_threads);
       mma_wait<0>();
       hold(s);
-      if (capped) {
-        weigh<true, true>(s, p, factor, cap);
+      if (factors.capped) {
+        weigh<true, true>(s, p, factors.inner, factors.cap);
       } else if (flags & step_masked) {
-        weigh<true, false>(s, p, factor, cap);
+        weigh<true, false>(s, p, factors.inner, factors.cap);
       } else {
-        weigh<false, false>(s, p, factor, cap);
+        weigh<false, false>(s, p, factors.inner, factors.cap);
       }
       named_arrive(weights_full + static_cast<int>(buffer), 2 * warpgroup_threads);
       mma_fence();
@@ -179,7 +201,7 @@ struct SplitKeyConsumer : SplitKeysConsumer<Config> {
   using Base = SplitKeysConsumer<Config>;
   using Element = typename Base::Element;
   using Shared = typename Base::Shared;
-  using Base::scores, Base::k_steps, Base::params, Base::shared, Base::turn;
+  using Base::scores, Base::k_steps, Base::stages, Base::params, Base::shared, Base::turn;
 
   template <bool Masked>
   __device__ void weigh(const float (&dp)[scores], std::uint32_t (&ds)[k_steps][4]) const {
@@ -210,12 +232,14 @@ struct SplitKeyConsumer : SplitKeysConsumer<Config> {
 
   __device__ void run() {
     float dk[Config::dim / 2] = {};
+    std::uint32_t left[Config::held ? Config::dim_v / 16 : 1][4] = {};
     for (int buffer = 0; buffer < weight_buffers; ++buffer) named_arrive(weights_empty + buffer, 2 * warpgroup_threads);
     for (;; ++turn) {
       const int flags = this->await_step();
       if (flags & step_stops) break;
       const unsigned stage = turn % stages, buffer = turn % weight_buffers;
       if (flags & step_finishes) {
+        this->release_item();
         this->template finish<Config::dim>(dk, params.dk, params.shape.head_dim,
                                            static_cast<float>(params.score.softmax_scale));
         named_sync(weights_full + static_cast<int>(buffer), 2 * warpgroup_threads);
@@ -223,10 +247,16 @@ struct SplitKeyConsumer : SplitKeysConsumer<Config> {
         this->release(shared.empty[stage]);
         continue;
       }
+      if constexpr (Config::held)
+        if (flags & step_loads_v) Base::template load_left<typename Shared::V, Config::dim_v>(left, shared.v);
       float dp[scores];
       std::uint32_t ds[k_steps][4];
       mma_fence();
-      Base::template multiply<typename Shared::V, typename Shared::Dout, Config::dim_v>(dp, shared.v, shared.dout[stage]);
+      if constexpr (Config::held) {
+        Base::template multiply<typename Shared::Dout, Config::dim_v>(dp, left, shared.dout[stage]);
+      } else {
+        Base::template multiply<typename Shared::V, typename Shared::Dout, Config::dim_v>(dp, shared.v, shared.dout[stage]);
+      }
       mma_commit();
       named_sync(weights_full + static_cast<int>(buffer), 2 * warpgroup_threads);
       mma_wait<0>();

@@ -13,7 +13,9 @@ template <class ElementT, int Dim>
 struct SplitConfig {
   using Element = ElementT;
   static constexpr SplitTile tile = split_tile(Dim);
-  static constexpr int dim = tile.dim, dim_v = tile.dim_v, step_rows = tile.step_rows;
+  static constexpr int dim = tile.dim, dim_v = tile.dim_v;
+  static constexpr bool joint = tile.keys == 128;  // each warpgroup has 64 keys, and computes all for them
+  static constexpr bool held = dim == 192;         // K and V stay in registers, as left operands of all products
 };
 
 constexpr int weight_buffers = 2;
@@ -23,28 +25,32 @@ enum SplitMeeting : int { weights_full = 2, weights_empty = weights_full + weigh
 
 template <class Config>
 struct SplitKeysShared {
-  static constexpr int queries = Config::step_rows;
-  using K = SharedTile<split_keys, Config::dim>;
-  using V = SharedTile<split_keys, Config::dim_v>;
+  static constexpr int keys = Config::tile.keys, queries = Config::tile.query_step, stages = Config::tile.stages;
+  using K = SharedTile<keys, Config::dim>;
+  using V = SharedTile<keys, Config::dim_v>;
   using Q = SharedTile<queries, Config::dim>;
   using Dout = SharedTile<queries, Config::dim_v>;
 
   alignas(1024) unsigned char k[K::bytes];
   unsigned char v[V::bytes];
   unsigned char q[stages][Q::bytes], dout[stages][Dout::bytes];
-  Four weights[weight_buffers][queries / 8][warpgroup_threads];  // as the threads hold them
+  Four weights[Config::joint ? 1 : weight_buffers][Config::joint ? 1 : queries / 8]
+              [warpgroup_threads];  // as the threads hold them
   alignas(16) float lse[stages][queries];  // times log2(e), +inf for rows that see nothing; in the order of statistic_row
   float delta[stages][queries];
   Step steps[stages];
-  std::int32_t unfit[stages];  // some of the rows have lse = NaN here
-  Barrier full[stages], empty[stages];  // Q, dO, their statistics and the record
-  Barrier item_full, item_empty;        // K and V
+  static constexpr int statistic_warps = queries / 32;
+  std::int32_t unfit[stages][statistic_warps];  // some of its rows have lse = NaN here
+  Barrier told[stages], full[stages], empty[stages];  // the record; that, Q, dO and their statistics
+  Barrier item_full, item_empty;                      // K and V
 };
 
 template <class Shared>
 __device__ inline void initialise_split_keys(Shared& shared) {
   if (threadIdx.x == 0) {
-    for (int i = 0; i < stages; ++i) init(shared.full[i], 33), init(shared.empty[i], consumer_warps);
+    for (int i = 0; i < Shared::stages; ++i) {
+      init(shared.told[i], 1), init(shared.full[i], 1 + Shared::queries), init(shared.empty[i], consumer_warps);
+    }
     init(shared.item_full, 1), init(shared.item_empty, consumer_warps);
     fence_barrier_init();
   }

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "hetsp/attention/cuda/hopper/split_queries_shared.cuh"
+#include "hetsp/attention/cuda/hopper/split_weight.cuh"
 #include "hetsp/attention/cuda/hopper/warp.cuh"
 #include "hetsp/attention/cuda/tile.cuh"
 
@@ -17,7 +18,8 @@ __device__ inline void mend_dq(const BackwardParams& params, const SplitItem& it
   const Shape& shape = params.shape;
   const int lane = lane_index(), head_kv = item.head / static_cast<int>(shape.heads / shape.heads_kv);
   const int dim = static_cast<int>(shape.head_dim), dim_v = static_cast<int>(shape.head_dim_v);
-  const auto scale = static_cast<float>(params.score.softmax_scale), softcap = static_cast<float>(params.score.softcap);
+  const auto scale = static_cast<float>(params.score.softmax_scale);
+  const WeightFactors factors = weight_factors(params.score);
   const auto element = [](const ConstView& view, std::int64_t token, int head, int column) {
     return to_float(static_cast<const Element*>(view.data)[token * view.token_stride + head * view.head_stride + column]);
   };
@@ -38,13 +40,9 @@ __device__ inline void mend_dq(const BackwardParams& params, const SplitItem& it
     const RowRange keys = visible_keys(segment, row);
 #pragma unroll 1
     for (std::int64_t key = keys.begin; key < keys.end; ++key) {
-      float s = product(params.q, params.k, key, dim) * scale, slope = 1;
-      const float dp = product(params.dout, params.v, key, dim_v);
-      if (softcap > 0) {
-        const float tanh = 1 - 2 * exp2_fast(-log2_fast(1 + exp2_fast(2 * log2_e * s / softcap)));
-        s = softcap * tanh, slope = 1 - tanh * tanh;
-      }
-      const float ds = exp2_fast(s * log2_e - lse) * (dp - delta) * slope;
+      const float x = product(params.q, params.k, key, dim) * factors.inner, dp = product(params.dout, params.v, key, dim_v);
+      const Weight of = factors.capped ? weight_of<true>(x, factors.cap, lse) : weight_of<false>(x, factors.cap, lse);
+      const float ds = of.p * (dp - delta) * of.slope;
 #pragma unroll
       for (int i = 0; i < Dim / 32; ++i)
         if (lane + 32 * i < dim) dq[i] += ds * element(params.k, key, head_kv, lane + 32 * i);

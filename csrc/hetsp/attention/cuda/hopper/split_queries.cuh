@@ -1,6 +1,6 @@
 // dq on Hopper, formulas in params.h, with sums of a fixed order: the shape of the forward (forward.cuh). An item is a tile of
 // 128 queries of one head. Q and dO stay in shared memory, dQ in registers, and the keys that its rows see stream by, 128, 96
-// or 64 at a time. One thread walks and loads; two warpgroups of 64 rows each compute, per step,
+// or 64 at a time. One warp walks and loads; two warpgroups of 64 rows each compute, per step,
 //
 //   S = Q K^T;  dP = dO V^T;  dS = exp(S - lse) (dP - D) [1 - (S / c)^2];  dQ += dS K
 //
@@ -14,11 +14,12 @@
 
 #include <cstdint>
 
-#include "hetsp/attention/cuda/hopper/split_keys.cuh"
 #include "hetsp/attention/cuda/hopper/split_queries_consumer.cuh"
 #include "hetsp/attention/cuda/hopper/split_queries_producer.cuh"
 
 namespace hetsp::attention::cuda::hopper {
+
+constexpr int split_queries_producer_registers = 56, split_queries_consumer_registers = 224;
 
 template <class Config>
 __device__ inline void split_queries_items(const BackwardParams& params, const TileList& queries, std::int32_t* next_item,
@@ -26,17 +27,15 @@ __device__ inline void split_queries_items(const BackwardParams& params, const T
   initialise_split_queries(shared);
   const int group = warpgroup_index();
   if (group == 0) {
-    lower_registers<split_producer_registers>();
-    if (threadIdx.x == 0) {
-      SplitQueriesProducer<Config> producer{params, maps, shared};
+    lower_registers<split_queries_producer_registers>();
+    if (warp_index() == 0) {
+      SplitQueriesProducer<Config> producer{params, maps, shared, lane_index()};
       producer.run(queries, next_item, together);
     }
     return;
   }
-  raise_registers<split_consumer_registers>();
-  const auto scale = static_cast<float>(params.score.softmax_scale), softcap = static_cast<float>(params.score.softcap);
-  SplitQueryConsumer<Config> consumer{params, shared, group - 1, softcap > 0 ? 2 * log2_e * scale / softcap : log2_e * scale,
-                                      log2_e * softcap};
+  raise_registers<split_queries_consumer_registers>();
+  SplitQueryConsumer<Config> consumer{params, shared, group - 1, weight_factors(params.score)};
   consumer.run();
 }
 

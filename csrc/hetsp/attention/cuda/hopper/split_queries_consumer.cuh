@@ -8,6 +8,7 @@
 #include "hetsp/attention/cuda/hopper/backward_output.cuh"
 #include "hetsp/attention/cuda/hopper/split_mend.cuh"
 #include "hetsp/attention/cuda/hopper/split_queries_shared.cuh"
+#include "hetsp/attention/cuda/hopper/split_weight.cuh"
 #include "hetsp/attention/cuda/hopper/warp.cuh"
 #include "hetsp/attention/cuda/hopper/wgmma.cuh"
 
@@ -19,7 +20,7 @@ struct SplitQueryConsumer {
   using Shared = SplitQueriesShared<Config>;
   using Q = typename Shared::Q;
   using K = typename Shared::K;
-  static constexpr int keys = Config::step_rows, scores = keys / 2, k_steps = keys / 16;
+  static constexpr int keys = Config::tile.key_step, scores = keys / 2, k_steps = keys / 16;
 
   // Of the thread's rows row() and row() + 8: lse times log2(e), +inf for rows that see nothing, NaN where it or D is not
   // finite.
@@ -30,7 +31,7 @@ struct SplitQueryConsumer {
   const BackwardParams& params;
   Shared& shared;
   int group;
-  float factor, cap;  // p = exp2(factor s - lse), or under a softcap exp2(cap tanh(factor s) - lse)
+  WeightFactors factors;
   unsigned items = 0, turn = 0;
 
   __device__ static int lane() { return static_cast<int>(threadIdx.x & 31u); }
@@ -71,7 +72,7 @@ struct SplitQueryConsumer {
   // dS of the step, packed: the A operand of dQ += dS K.
   template <bool Masked, bool Softcap>
   __device__ void weigh(const float (&s)[scores], const float (&dp)[scores], std::uint32_t (&ds)[k_steps][4],
-                        const KeyStep& step, const Statistics& of) const {
+                        const KeyStep& step, const Statistics& own) const {
     int begin[2], end[2];
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
@@ -90,16 +91,9 @@ struct SplitQueryConsumer {
 #pragma unroll
           for (int e = 0; e < 2; ++e) {
             const int i = 8 * a + 4 * u + 2 * h + e, column = 16 * a + 8 * u + e;
-            const float x = s[i] * factor;
-            float weight = 0;
-            if constexpr (Softcap) {
-              // tanh y = 1 - 2 / (1 + e^2y), x = 2 log2(e) y
-              const float tanh = 1 - 2 * exp2_fast(-log2_fast(1 + exp2_fast(x)));
-              weight = exp2_fast(cap * tanh - of.lse[h]) * (1 - tanh * tanh);
-            } else {
-              weight = exp2_fast(x - of.lse[h]);
-            }
-            difference[e] = weight * (dp[i] - of.delta[h]);
+            const Weight of = weight_of<Softcap>(s[i] * factors.inner, factors.cap, own.lse[h]);
+            difference[e] = of.p * (dp[i] - own.delta[h]);
+            if constexpr (Softcap) difference[e] *= of.slope;
             if (Masked && !(begin[h] <= column && column < end[h])) difference[e] = 0;  // selected: it may be NaN
           }
           ds[a][2 * u + h] = pack<Element>(difference[0], difference[1]);
@@ -136,7 +130,7 @@ struct SplitQueryConsumer {
     mma_wait<0>();
     hold(s), hold(dp);
     release(shared.v_empty[v_stage]);
-    if (params.score.softcap > 0) {
+    if (factors.capped) {
       weigh<true, true>(s, dp, ds, step, of);
     } else if (visible == see_some) {
       weigh<true, false>(s, dp, ds, step, of);

@@ -17,7 +17,7 @@ struct SplitItem {
 
 template <class Config>
 struct SplitQueriesShared {
-  static constexpr int keys = Config::step_rows;
+  static constexpr int keys = Config::tile.key_step;
   static constexpr int k_stages = 2, v_stages = Config::dim == 256 ? 1 : 2;  // as many as fit
   using Q = SharedTile<split_queries, Config::dim>;
   using Dout = SharedTile<split_queries, Config::dim_v>;
