@@ -1,6 +1,7 @@
 // cuda_kernels.h: chooses a family for a call and lays out its workspace.
 #include "hetsp/attention/cuda/carving.h"
 #include "hetsp/attention/cuda/hopper/backward.h"
+#include "hetsp/attention/cuda/hopper/backward_split.h"
 #include "hetsp/attention/cuda/hopper/forward.h"
 #include "hetsp/attention/cuda/hopper/tensor_map.h"
 #include "hetsp/attention/cuda/launch.cuh"
@@ -36,7 +37,8 @@ ListRequest lists_of(const ForwardParams& p, Family) {
   return {p.segments, p.segment_count, p.shape, true, p.lists != nullptr};
 }
 ListRequest lists_of(const BackwardParams& p, Family family) {
-  return {p.segments, p.segment_count, p.shape, family == Family::mma || p.lists != nullptr, true};
+  const bool both = family == Family::mma || hopper_backward_is_split(p) || p.lists != nullptr;
+  return {p.segments, p.segment_count, p.shape, both, true};
 }
 
 // Parts of the workspace of the families that walk lists.
@@ -44,12 +46,13 @@ struct Workspace {
   char* lists;
   std::int32_t* counters;  // where the lists have none of their own: [list_counters]
   std::int32_t* scratch;  // mma: [mma::scratch_words]
-  float* dq_sums;          // backward of hopper: [total_q, heads, backward_tile().dim]
+  float* dq_sums;          // backward of hopper, where it is not split: [total_q, heads, backward_tile().dim]
   std::uint16_t* dout;     // the same, where dout is float32: [total_q, heads, head_dim_v] in 16 bits
 };
 
 void lay_out_hopper(const ForwardParams&, Carving&, Workspace&) {}
 void lay_out_hopper(const BackwardParams& params, Carving& memory, Workspace& parts) {
+  if (hopper_backward_is_split(params)) return;
   const std::int64_t pairs = params.shape.total_q * params.shape.heads;
   parts.dq_sums = memory.take<float>(pairs * hopper::backward_tile(params.shape).dim);
   if (params.out_is_acc) parts.dout = memory.take<std::uint16_t>(pairs * params.shape.head_dim_v);
@@ -112,6 +115,21 @@ hopper::BackwardMaps backward_maps(const BackwardParams& params, const Workspace
           hopper::tensor_map(sums, 32, rows)};
 }
 
+hopper::SplitMaps split_maps(const BackwardParams& params, hopper::SplitBoxes rows) {
+  const Shape& s = params.shape;
+  return {map(params.q, s.dtype, s.total_q, s.heads, s.head_dim, rows.queries),
+          map(params.k, s.dtype, s.total_k, s.heads_kv, s.head_dim, rows.keys),
+          map(params.v, s.dtype, s.total_k, s.heads_kv, s.head_dim_v, rows.keys),
+          map(params.dout, s.dtype, s.total_q, s.heads, s.head_dim_v, rows.queries)};
+}
+
+void split_backward(const BackwardParams& params, const TileLists& lists, void* stream) {
+  const hopper::SplitTile tile = hopper::split_tile(params.shape);
+  hopper::split_key_gradients(params, lists.keys, lists.counters, split_maps(params, split_keys_boxes(tile)), stream);
+  hopper::split_query_gradients(params, lists.queries, lists.counters + 1, split_maps(params, split_queries_boxes(tile)),
+                                stream);
+}
+
 }  // namespace
 
 LaunchPlan plan(const ForwardParams& params) { return plan_of(params); }
@@ -141,13 +159,15 @@ void backward(const BackwardParams& params, Family family, void* workspace, void
   const Workspace parts = family == Family::scalar ? Workspace{} : lay_out(params, family, memory);
   TileLists lists{};
   if (family != Family::scalar) lists = lists_for(params, family, parts, stream);
-  if (family == Family::hopper) {
+  const bool split = hopper_backward_is_split(params);
+  if (family == Family::hopper && !split) {
     hopper::prepare(params, parts.dq_sums, parts.dout, params.lists == nullptr, stream);
   } else if (params.fill_delta != nullptr) {
     delta(delta_params(params), stream);
   }
   if (params.sink != nullptr) sink_gradient(params, stream);
   if (family == Family::scalar) return scalar_backward(params, workspace, stream);
+  if (family == Family::hopper && split) return split_backward(params, lists, stream);
   if (family == Family::hopper) {
     hopper::backward(params, lists.keys, lists.counters, backward_maps(params, parts), stream);
     return hopper::finish_dq(params, parts.dq_sums, stream);

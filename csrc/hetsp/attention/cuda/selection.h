@@ -35,7 +35,13 @@ struct Refusal {
 [[nodiscard]] Family best_family(int capability);
 
 constexpr std::int64_t max_head_dim = 256;              // of any kernel
-constexpr std::int64_t hopper_backward_head_dim = 128;  // the most that hopper/ takes backward
+constexpr std::int64_t hopper_backward_head_dim = 128;  // the most that one kernel of hopper/ takes backward
+
+// Whether hopper/ takes two kernels for a backward: for wide heads, and for sums of dq in a fixed order.
+constexpr bool hopper_backward_is_split(const BackwardParams& params) {
+  return params.deterministic || params.shape.head_dim > hopper_backward_head_dim ||
+         params.shape.head_dim_v > hopper_backward_head_dim;
+}
 
 // What the process prefers: no family beyond `most`, and with `only` no other than it. For tests and comparisons.
 struct Preference {

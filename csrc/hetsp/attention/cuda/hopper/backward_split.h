@@ -7,7 +7,6 @@
 
 #include <cstdint>
 
-#include "hetsp/attention/cuda/hopper/backward.h"
 #include "hetsp/attention/cuda/hopper/tma.cuh"
 #include "hetsp/attention/cuda/tile_list.h"
 #include "hetsp/attention/params.h"
@@ -28,11 +27,6 @@ constexpr SplitTile split_tile(int dim) {
 constexpr SplitTile split_tile(const Shape& shape) {
   if (shape.head_dim <= 128 && shape.head_dim_v <= 128) return split_tile(128);
   return split_tile(shape.head_dim <= 192 && shape.head_dim_v <= 128 ? 192 : 256);
-}
-
-// What backward.h does not take.
-constexpr bool wants_split(const BackwardParams& params) {
-  return params.deterministic || params.shape.head_dim > backward_max_dim || params.shape.head_dim_v > backward_max_dim;
 }
 
 constexpr int split_queries = 128;  // of an item of the second kernel
