@@ -102,7 +102,7 @@ class Backend : public ::c10d::Backend {
   // Rounds that need nothing but pieces, one for each rank.
   void plan_allgather(Plan& plan, const std::vector<at::Tensor>& pieces) const;
   void plan_allreduce(Plan& plan, const at::Tensor& flat, const ::c10d::ReduceOp& op) const;
-  void plan_reduce_scatter(Plan& plan, const std::vector<at::Tensor>& pieces, at::Tensor output,
+  void plan_reduce_scatter(Plan& plan, const std::vector<at::Tensor>& pieces, const at::Tensor& output,
                            const ::c10d::ReduceOp& op) const;
   void plan_alltoall(Plan& plan, const std::vector<at::Tensor>& outputs, const std::vector<at::Tensor>& inputs) const;
   void plan_allgather_base(Plan& plan, const at::Tensor& output, const at::Tensor& input) const;

@@ -148,7 +148,7 @@ void Backend::plan_allreduce(Plan& plan, const at::Tensor& flat, const ::c10d::R
 }
 
 // Spends `pieces`; the sum is in `output`, which may be this rank's piece.
-void Backend::plan_reduce_scatter(Plan& plan, const std::vector<at::Tensor>& pieces, at::Tensor output,
+void Backend::plan_reduce_scatter(Plan& plan, const std::vector<at::Tensor>& pieces, const at::Tensor& output,
                                   const ::c10d::ReduceOp& op) const {
   const Reduction reduction(op, output.scalar_type(), size_);
   plan.type = type_code(output);
@@ -173,7 +173,7 @@ void Backend::plan_alltoall(Plan& plan, const std::vector<at::Tensor>& outputs, 
   const at::NoGradGuard no_grad;
   require(outputs[rank_].numel() == inputs[rank_].numel(), "all_to_all: rank ", rank_, " sends itself ", inputs[rank_].numel(),
           " elements and expects ", outputs[rank_].numel());
-  at::Tensor own = outputs[rank_];
+  const at::Tensor& own = outputs[rank_];
   own.copy_(inputs[rank_]);
   Round round;
   for (int step = 1; step < size_; ++step) {  // each rank begins with another one
@@ -337,8 +337,7 @@ c10::intrusive_ptr<::c10d::Work> Backend::scatter(std::vector<at::Tensor>& outpu
       if (rank != rank_) round.sends.push_back({rank, bytes_of(pieces[rank])});
     }
     const at::NoGradGuard no_grad;
-    at::Tensor own = out.flat();
-    own.copy_(pieces[rank_]);
+    out.flat().copy_(pieces[rank_]);
   }
   plan.program.push_back(std::move(round));
   return start(std::move(plan), OpType::SCATTER, "scatter", options.timeout, outputs);

@@ -11,7 +11,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 // For the goodbye to be heard; nobody waits for those who do not answer.
-constexpr auto farewell = std::chrono::milliseconds(500);
+constexpr auto farewell = std::chrono::seconds(2);
 
 comm::Time now() { return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count(); }
 

@@ -24,7 +24,7 @@ void check_pair(const at::Tensor& large, const at::Tensor& small, int ranks, con
 
 // Puts `input` into this rank's place of what is gathered.
 void put_own(const Tensors& pieces, int rank, const at::Tensor& input, const char* what) {
-  at::Tensor own = pieces[rank];
+  const at::Tensor& own = pieces[rank];
   require(own.scalar_type() == input.scalar_type() && own.numel() == input.numel(), what, ": rank ", rank, " gives ",
           input.numel(), " elements of ", input.scalar_type(), ", its place has ", own.numel(), " of ", own.scalar_type());
   const at::NoGradGuard no_grad;

@@ -21,12 +21,11 @@ using Context = c10::intrusive_ptr<::c10d::Backend>;
 struct Callable {
   explicit Callable(py::object callable) : object(std::move(callable)) {}
   ~Callable() {
-    if (Py_IsInitialized() == 0) {
-      object.release();
-      return;
-    }
-    const py::gil_scoped_acquire lock;
-    object = py::object();
+    PyObject* left = object.release().ptr();
+    if (Py_IsInitialized() == 0) return;
+    const PyGILState_STATE lock = PyGILState_Ensure();
+    Py_XDECREF(left);
+    PyGILState_Release(lock);
   }
   Callable(const Callable&) = delete;
   Callable& operator=(const Callable&) = delete;

@@ -20,6 +20,7 @@ void raise(const char* name, const char* what) {
 }  // namespace
 
 void register_exceptions() {
+  // NOLINTNEXTLINE(performance-unnecessary-value-param): the signature is pybind11's
   py::register_exception_translator([](std::exception_ptr pointer) {
     try {
       if (pointer) std::rethrow_exception(pointer);

@@ -78,7 +78,10 @@ void WireTransport::open(comm::Link link, std::unique_ptr<Lane> lane) {
   };
   reports.broken = [this, link, incarnation](const std::string& why) {
     events_.put([this, link, incarnation, why] {
-      if (current(link, incarnation)) engine_->on_link_broken(link, why);
+      // Inside a node the goodbye of a rank that leaves comes over the local link, whose end follows it; that of the control
+      // link may overtake both. A death ends the local link as well.
+      const bool other_tells = link.stage == comm::Stage::control && ends_.contains(key({comm::Stage::local, link.peer, 0}));
+      if (current(link, incarnation) && !other_tells) engine_->on_link_broken(link, why);
     });
   };
   end.wire = std::make_unique<Wire>(std::move(lane), link.stage == comm::Stage::control ? control_ : large_,

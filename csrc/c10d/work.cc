@@ -89,7 +89,7 @@ void Work::complete(const c10::intrusive_ptr<c10::ivalue::Future>& future, const
   }
 }
 
-void Work::end(std::exception_ptr failure, int source) {
+void Work::end(const std::exception_ptr& failure, int source) {
   std::vector<std::function<void(std::exception_ptr)>> then;
   c10::intrusive_ptr<c10::ivalue::Future> future;
   {

@@ -33,7 +33,7 @@ class Work : public ::c10d::Work {
 
   void on_abort(std::function<void()> how);
   void on_end(std::function<void(std::exception_ptr)> then);  // called at once where it has ended; must not block
-  void end(std::exception_ptr failure, int source);
+  void end(const std::exception_ptr& failure, int source);
 
  private:
   static void complete(const c10::intrusive_ptr<c10::ivalue::Future>& future, const std::vector<at::Tensor>& results,
