@@ -9,7 +9,6 @@ namespace hetsp::comm {
 
 namespace {
 
-constexpr std::uint8_t kOverRail = 0x80;  // of Header::flags: a small frame that goes over Header::rail
 constexpr std::uint16_t kMostHops = 12;   // of a small frame, before it rests a while
 constexpr Time kRest = 20'000'000;
 constexpr std::size_t kLocalChunks = 4;  // on one local connection: enough to keep it busy
@@ -87,17 +86,12 @@ void Courier::pass(const Header& header, std::span<const std::byte> payload) {
   Frame frame{.header = header, .payload = {payload.begin(), payload.end()}, .link = {}, .small = true};
   ++frame.header.attempt;
   const int node = topology_.node_of(header.destination);
-  const auto own = rails_.find({node, header.rail});
-  if ((header.flags & kOverRail) != 0 && own != rails_.end() && own->second.rail.up() && node != node_) {
+  const auto own = rails_.find({node, header.way - 1});
+  if (header.way != 0 && own != rails_.end() && own->second.rail.up() && node != node_) {
     const Link link = own->second.link;
     return put(link, std::move(frame));
   }
   route(std::move(frame));
-}
-
-Header Courier::unwrap(Header header) {
-  header.flags &= static_cast<std::uint8_t>(~kOverRail);
-  return header;
 }
 
 void Courier::route(Frame frame) {
@@ -112,11 +106,10 @@ void Courier::route(Frame frame) {
   }
   const Trunk& control = controls_.at(to);
   const bool eager = header.kind == Kind::offer && header.length > 0;
-  header.flags &= static_cast<std::uint8_t>(~kOverRail);
+  header.way = 0;
   if (!eager && control.rail.up()) return put(control.link, std::move(frame));
   if (const auto rails = routes_.living(control.node); !rails.empty()) {
-    header.flags |= kOverRail;
-    header.rail = static_cast<std::uint16_t>(rails.front());
+    header.way = static_cast<std::uint16_t>(rails.front() + 1);
     return put(routes_.hop(to, rails.front()), std::move(frame));
   }
   if (control.rail.up()) return put(control.link, std::move(frame));
@@ -284,12 +277,19 @@ void Courier::gather(Trunk& trunk, Time now) {
 
 void Courier::forget(int rank) {
   std::erase_if(stranded_, [&](const Frame& frame) { return frame.header.destination == rank; });
-  const auto drop = [&](auto& waiting) {
-    for (auto& [_, arrival] : std::exchange(waiting, {})) transport_.release(arrival);
+  // Relayed chunks that wait for it, or for a link to it; the latter may go another way.
+  const auto drop = [&](auto& waiting, bool through) {
+    for (auto& [header, arrival] : std::exchange(waiting, {})) {
+      if (!through && header.destination != rank) {
+        waiting.emplace_back(header, arrival);
+        continue;
+      }
+      if (header.destination != rank) returned_.push_back(header);
+      transport_.release(arrival);
+    }
   };
-  if (const auto local = locals_.find(rank); local != locals_.end()) drop(local->second.waiting);
-  for (auto& [_, on] : rails_)
-    if (on.link.peer == rank) drop(on.waiting);
+  for (auto& [peer, local] : locals_) drop(local.waiting, peer == rank);
+  for (auto& [_, on] : rails_) drop(on.waiting, on.link.peer == rank);
   std::vector<Frame> again;
   for (auto entry = frames_.begin(); entry != frames_.end();) {
     Frame& frame = entry->second;

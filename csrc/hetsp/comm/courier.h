@@ -40,7 +40,6 @@ class Courier {
   void now(Time time) { now_ = time; }
   void post(const Header& header, std::span<const std::byte> payload = {});  // a small frame, to header.destination
   void pass(const Header& header, std::span<const std::byte> payload);       // one that belongs to somebody else
-  static Header unwrap(Header header);  // as it was posted, whatever way it took
   void chunk(Link link, const Header& header, std::span<const std::byte> payload);  // of this rank's own message
   void relay(const Header& header, Arrival arrival);  // of somebody else's; the arrival is released when it has gone
 

@@ -302,7 +302,7 @@ void Endpoint::on_frame(Link link, const Header& header, Arrival arrival, std::s
   const auto arrived = courier.arrive(link, header, body, now);
   if (arrived == Rail::Arrived::stale) ++counts.foreign_dropped;
   if (arrived != Rail::Arrived::deliver) return drop();
-  if (header.destination == rank) return deliver(Courier::unwrap(header), arrival, body);
+  if (header.destination == rank) return deliver(header, arrival, body);
   if (header.kind != Kind::chunk) {
     courier.pass(header, body);
     return drop();

@@ -43,7 +43,7 @@ struct Header {
   std::uint16_t attempt = 0;
   std::uint32_t chunk = 0;
   std::uint16_t type = 0;  // code of the message's element type
-  std::uint16_t reserved = 0;
+  std::uint16_t way = 0;   // of a small frame: 1 + the rail that it takes; 0: the control link
 };
 static_assert(sizeof(Header) == 64);
 

@@ -143,15 +143,15 @@ void Router::changed(const Courier::Change& change) {
                  .flags = kOtherEnd,
                  .value = static_cast<std::uint64_t>(node_),
                  .destination = static_cast<std::uint16_t>(topology_.owner(change.node, change.rail)),
-                 .chunk = courier_.rail(change.node, change.rail)->generation(),
-                 .type = static_cast<std::uint16_t>(change.rail)});  // `rail` is that of the way it goes
+                 .rail = static_cast<std::uint16_t>(change.rail),
+                 .chunk = courier_.rail(change.node, change.rail)->generation()});
 }
 
 void Router::on_rail(const Header& header, Time now) {
   const auto node = static_cast<int>(header.value);
   if (header.flags == kOtherEnd) {
-    const Rail* rail = node < topology_.nodes() && node != node_ ? courier_.rail(node, header.type) : nullptr;
-    if (rail != nullptr && rail->generation() == header.chunk) courier_.told_broken(node, header.type, now);
+    const Rail* rail = node < topology_.nodes() && node != node_ ? courier_.rail(node, header.rail) : nullptr;
+    if (rail != nullptr && rail->generation() == header.chunk) courier_.told_broken(node, header.rail, now);
     return;
   }
   const auto purse = purses_.find({node, header.rail});

@@ -324,6 +324,25 @@ TEST(a_rail_that_breaks_gives_its_chunks_to_the_others) {
   CHECK_EQ(group.held(), std::size_t{0});
 }
 
+// What one end of a rail tells the other goes over the other rails, and means the same there.
+TEST(a_silent_control_link_is_replaced_by_rails) {
+  Group group(grid(2, 2, 2), kSmall);
+  group.lose = [](Link link, const Header&) { return link.stage == Stage::control; };
+  std::vector<std::byte> got(5000), sent = noise(5000, 9);
+  group.engine(0).receive(1, 3, 0, got, 0);
+  group.engine(3).send(2, 0, 0, sent, 0);
+  group.settle(2000);
+  CHECK(group.outcome(1).kind == Outcome::Kind::done && got == sent);
+  group.engine(3).on_link_broken({Stage::rail, 1, 1}, "gone");
+  group.settle(2000);
+  for (const int rank : {1, 3}) {
+    const std::pair<int, Link> wanted{rank, {Stage::rail, 4 - rank, 1}};
+    CHECK_EQ(std::count(group.resets.begin(), group.resets.end(), wanted), 1);
+  }
+  for (const int rank : {0, 2}) CHECK(group.engine(rank).statistics().rails.at(0).up);
+  for (int rank = 0; rank < 4; ++rank) CHECK(group.engine(rank).idle());
+}
+
 TEST(what_no_engine_can_do_is_refused) {
   Group group(grid(2, 2, 2), kSmall);
   std::vector<std::byte> got(10);

@@ -68,6 +68,7 @@ class Group {
   std::size_t held() const { return payloads_.size(); }  // arrivals that nobody has released
 
   std::vector<Header> seen;                      // every frame carried, in order
+  std::vector<std::pair<int, Link>> resets;      // who asked for which
   bool (*lose)(Link, const Header&) = nullptr;   // frames that vanish
   std::map<int, bool> dead;                      // ranks that neither get nor say anything
 
@@ -104,7 +105,7 @@ class Group {
       group.events_.push_back({rank, {}, {}, {}, 0, token});
     }
     void release(Arrival arrival) override { group.payloads_.erase(arrival); }
-    void reset(Link) override {}
+    void reset(Link link) override { group.resets.emplace_back(rank, link); }
     void complete(Operation operation, const Outcome& outcome) override { group.outcomes_.emplace(operation, outcome); }
   };
 
@@ -113,12 +114,13 @@ class Group {
     Engine& to = engine(event.rank);
     if (event.sent != 0) return to.on_sent(event.sent), false;
     if (event.stored != 0) return to.on_stored(event.stored), true;
-    if (dead[event.link.peer] || (lose != nullptr && lose(event.link, event.header))) return true;
+    const bool counts = event.header.kind != Kind::probe && event.header.kind != Kind::ack;
+    if (dead[event.link.peer] || (lose != nullptr && lose(event.link, event.header))) return counts;
     seen.push_back(event.header);
     const Arrival arrival = event.payload.empty() ? 0 : ++arrivals_;
     if (arrival != 0) payloads_.emplace(arrival, event.payload);
     to.on_frame(event.link, event.header, arrival, event.payload);
-    return event.header.kind != Kind::probe && event.header.kind != Kind::ack;
+    return counts;
   }
 
   Topology topology_;
