@@ -11,8 +11,8 @@ namespace hetsp::comm {
 
 namespace {
 
-constexpr std::size_t kTellChunks = 8;         // stored chunks that are told to the source together
-constexpr Time kTellDelay = 2'000'000;         // or after this time
+constexpr std::size_t kTellChunks = 16;        // stored chunks that are told to the source together
+constexpr Time kTellDelay = 5'000'000;        // or after this time
 constexpr Time kGoodbyeGrace = 500'000'000;    // for what a leaving rank sent another way before its goodbye
 
 const std::uint32_t kMagic = Header{}.magic;
