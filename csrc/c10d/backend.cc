@@ -9,7 +9,7 @@ namespace hetsp::routed {
 
 namespace {
 
-constexpr auto shutdown_grace = std::chrono::seconds(5);  // for what was sent and not yet delivered
+constexpr auto shutdown_grace = std::chrono::seconds(5);  // for the others to come, and for what was sent to arrive
 
 Ring ring_of(const comm::Topology& topology, int rank) {
   Ring ring;
@@ -45,7 +45,19 @@ Backend::~Backend() { stop({}); }
 
 void Backend::abort() { stop({}); }
 
-void Backend::shutdown() { stop(failed_ ? std::chrono::seconds(0) : shutdown_grace); }
+// Messages of others may pass through this rank, which drives a NIC of their node: so it leaves when all are about to.
+void Backend::shutdown() {
+  if (!failed_ && size_ > 1) {
+    const WithoutGil waiting;
+    const auto all_come = barrier({});
+    try {
+      all_come->wait(shutdown_grace);
+    } catch (const std::exception&) {
+      all_come->abort();  // somebody is lost, or stays: no reason for this rank to do so
+    }
+  }
+  stop(failed_ ? std::chrono::seconds(0) : shutdown_grace);
+}
 
 void Backend::stop(std::chrono::milliseconds grace) {
   const WithoutGil waiting;
