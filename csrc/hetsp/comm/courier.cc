@@ -148,6 +148,8 @@ void Courier::chunk(Link link, const Header& header, std::span<const std::byte> 
 }
 
 void Courier::relay(const Header& header, Arrival arrival) {
+  const int node = topology_.node_of(header.destination);
+  if (node != node_ && header.rail >= topology_.rails(node_, node)) return transport_.release(arrival);  // no such rail
   const Link link = routes_.hop(header.destination, header.rail);
   if (routes_.is_gone(header.destination) || routes_.is_gone(link.peer)) return transport_.release(arrival);
   if (Trunk* on = trunk(link)) {

@@ -287,14 +287,20 @@ void Endpoint::deliver(const Header& header, Arrival arrival, std::span<const st
 
 bool Endpoint::foreign(const Header& header) const {
   const int ranks = topology.ranks();
-  return header.magic != kMagic || header.job != options.job || header.source >= ranks || header.destination >= ranks;
+  if (header.magic != kMagic || header.job != options.job || header.source >= ranks || header.destination >= ranks) return true;
+  const auto rails_to = [&](int other) {
+    return topology.same_node(rank, other)
+               ? topology.node(topology.node_of(rank)).nics.size()
+               : static_cast<std::size_t>(topology.rails(topology.node_of(rank), topology.node_of(other)));
+  };
+  return header.rail > 0 && header.rail >= std::max(rails_to(header.source), rails_to(header.destination));
 }
 
 void Endpoint::on_frame(Link link, const Header& header, Arrival arrival, std::span<const std::byte> payload) {
   const auto drop = [&] {
     if (arrival != 0) transport.release(arrival);
   };
-  if (foreign(header) || payload.size() < header.length) {
+  if (foreign(header) || payload.size() != header.length) {
     ++counts.foreign_dropped;
     return drop();
   }

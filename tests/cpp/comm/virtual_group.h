@@ -175,7 +175,7 @@ class Group {
   }
 
   // Every operation posted on a living process has ended.
-  bool settled() { return open_ == 0; }
+  bool settled() const { return open_ == 0; }
   bool run(Time limit) {
     return clock.run(clock.now() + limit, [this] { return settled(); }) && settled();
   }
