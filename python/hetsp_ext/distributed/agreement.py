@@ -5,6 +5,7 @@ other. A rank that failed on its own reports that, so that nobody waits for it.
 """
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -52,6 +53,8 @@ def agree(
     answer = json.loads(store.get(f"{stage}/verdict"))
     clear(store, stage, rank, size)
     if "error" in answer:
+        if rank == 0:
+            until_read(store, stage)
         raise KINDS[answer["kind"]](answer["error"]) from own
     return answer["value"]
 
@@ -63,6 +66,13 @@ def clear(store: "Store", stage: str, rank: int, size: int) -> None:
         if store.add(f"{stage}/read", 1) == size:  # the last one
             store.delete_key(f"{stage}/read")
             store.delete_key(f"{stage}/verdict")
+
+
+def until_read(store: "Store", stage: str, seconds: float = 2.0) -> None:
+    """Waits until the last rank has taken the verdict away: the store may be rank 0's own, and end with its failure."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and store.check([f"{stage}/verdict"]):
+        time.sleep(0.01)
 
 
 def verdict(store: "Store", stage: str, size: int, timeout: timedelta, decide: Callable[[list[Any]], Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,6 +23,21 @@ def carried(statistics: Mapping[str, Any]) -> int:
     return sum(rail["bytes_sent"] + rail["bytes_received"] for rail in statistics["lanes"])
 
 
+class Watch(threading.Thread):
+    """Looks at this rank's rails every 10 ms; `down_at`: when each was first seen down."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(daemon=True)
+        self.session, self.down_at = session, {}
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        while not self.ended.wait(0.01):
+            for rail in self.session.statistics()["lanes"]:
+                if not rail["up"]:
+                    self.down_at.setdefault(rail["rail"], time.monotonic())
+
+
 def under_fault(
     rank: Rank, backend: str, before: Sequence[Message], during: Sequence[Message], after: int, heals: bool = True
 ) -> dict[str, Any]:
@@ -31,9 +47,14 @@ def under_fault(
     """
     session = Session(rank, backend)
     jobs = [exchange(session, before, 0)]
+    watch = Watch(session)
+    watch.start()
     jobs.append(exchange(session, during, 1, begun=lambda: rank.say("started")))
     jobs += [exchange(session, during, 2 + turn) for turn in range(after)]
-    found: dict[str, Any] = {"jobs": jobs, "faulted": session.statistics()}
+    session.agree()  # a rank that relays for others is through with its own messages at once
+    watch.ended.set()
+    watch.join()
+    found: dict[str, Any] = {"jobs": jobs, "faulted": session.statistics(), "down_at": watch.down_at}
     rank.say("through")
     if heals:
         found["back"] = until_all_carry(session, jobs, rank.wait("healed"))

@@ -26,6 +26,7 @@ DEAD = {
 def forms_and_sends(rank: Rank) -> dict[str, Any]:
     session = Session(rank, "hetsp")
     jobs = [exchange(session, hot_pair(16 * MIB), 0), exchange(session, ring(2 * MIB), 1)]
+    session.agree()
     found = {"jobs": jobs, "forming": session.forming_seconds, "faulted": session.statistics()}
     rank.say("through")
     found["back"] = until_all_carry(session, jobs, rank.wait("healed"))
