@@ -85,7 +85,8 @@ def test_faults_do_what_they_say_and_heal(hosts: Hosts) -> None:
     hosts.link(1, 3, up=False)
     assert arrived(hosts, 3) == 0
     hosts.heal()
-    assert [arrived(hosts, nic) for nic in (1, 2, 3)] == [400] * 3
+    healed = [arrived(hosts, nic) for nic in (1, 2, 3)]
+    assert min(healed) > 350, healed  # a link that has just come up may drop its first packets; the loss would leave 300
 
 
 def test_a_rate_changes_at_both_ends(hosts: Hosts) -> None:
