@@ -126,6 +126,7 @@ class Group {
   }
   Group(const Group&) = delete;
   Group& operator=(const Group&) = delete;
+  ~Group() { clock.forget(); }  // what is still to happen holds streams, which leave the queues of NICs
 
   const Topology& topology() const { return topology_; }
   Process& process(int rank) { return *processes_.at(static_cast<std::size_t>(rank)); }

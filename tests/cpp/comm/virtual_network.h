@@ -31,6 +31,9 @@ class Clock {
   void at(Time time, std::function<void()> what) { events_.push({std::max(time, now_), next_++, std::move(what)}); }
   void after(Time delay, std::function<void()> what) { at(now_ + delay, std::move(what)); }
 
+  // Drops what is still to happen, and what it holds.
+  void forget() { events_ = {}; }
+
   // Runs what is due until `time`, or until `done` says so; false: neither, nothing is left to happen.
   bool run(Time time, const std::function<bool()>& done) {
     while (!done()) {
