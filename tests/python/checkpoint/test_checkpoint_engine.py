@@ -158,7 +158,14 @@ def test_dropped_with_a_save_in_flight(tmp_path):
     assert (tmp_path / "a").read_bytes() == content(tensors)  # what was copied is written first
 
 
-def test_control_c_ends_a_wait_not_the_save(tmp_path):
+@pytest.fixture
+def interruptible():
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so would we
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+def test_control_c_ends_a_wait_not_the_save(tmp_path, interruptible):
     tensors = [torch.randn(32 * MIB)]
     capture = begin(engine(), tmp_path / "a", tensors)
     with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - the signal may come before, in or after the wait
