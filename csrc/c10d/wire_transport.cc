@@ -28,7 +28,7 @@ WireTransport::WireTransport(std::size_t payload, std::size_t control_payload, D
 
 WireTransport::~WireTransport() { close(); }
 
-void WireTransport::start(comm::Engine& engine, std::vector<LinkEnd> links) {
+void WireTransport::start(comm::Listener& engine, std::vector<LinkEnd> links) {
   engine_ = &engine;
   for (LinkEnd& link : links) {
     End& end = ends_[key(link.link)];

@@ -18,7 +18,6 @@
 #include "c10d/lane.h"
 #include "c10d/task_queue.h"
 #include "c10d/wire.h"
-#include "hetsp/comm/engine.h"
 #include "hetsp/comm/transport.h"
 
 namespace hetsp::routed {
@@ -40,7 +39,7 @@ class WireTransport : public comm::Transport {
   WireTransport(std::size_t payload, std::size_t control_payload, Dialler dialler, TaskQueue& events, Complete complete);
   ~WireTransport() override;  // close()
 
-  void start(comm::Engine& engine, std::vector<LinkEnd> links);  // from here on the engine hears what happens
+  void start(comm::Listener& engine, std::vector<LinkEnd> links);  // from here on the engine hears what happens
   void close();  // every wire and connector; nothing is put into `events` after it
 
   // Answers to what the engine asked that need no waiting; true if there was one. The driver calls it until there is none.
@@ -75,7 +74,7 @@ class WireTransport : public comm::Transport {
   Dialler dialler_;
   TaskQueue& events_;
   Complete complete_;
-  comm::Engine* engine_ = nullptr;
+  comm::Listener* engine_ = nullptr;
   std::map<Key, End> ends_;
   std::unordered_map<comm::Arrival, std::shared_ptr<Buffer>> arrivals_;
   comm::Arrival next_arrival_ = 1;

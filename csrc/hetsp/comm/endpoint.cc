@@ -133,7 +133,8 @@ void Endpoint::on_offer(const Header& header, std::span<const std::byte> payload
                 .eager = (header.flags & kEager) != 0,
                 .canceled = canceled_early.erase(key) > 0,
                 .payload = {payload.begin(), payload.end()}};
-  if (offer.eager && offer.bytes != offer.payload.size()) return;  // not of ours: the sender never makes one
+  // Not of ours, the sender never makes one: of another size, or one that a CPU would copy into a device's memory.
+  if (offer.eager && (offer.bytes != offer.payload.size() || (offer.bytes > 0 && is_on_device(offer.type)))) return;
   for (Matcher::Match& match : matcher.arrive(std::move(offer))) meet(match);
 }
 
@@ -280,7 +281,8 @@ void Endpoint::deliver(const Header& header, Arrival arrival, std::span<const st
       break;
     case Kind::ack:
     case Kind::probe:
-      break;  // of a rail; never here
+    case Kind::lane:
+      break;  // of a rail, or of the transports; never here
   }
   if (arrival != 0) transport.release(arrival);
 }

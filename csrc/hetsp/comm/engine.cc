@@ -34,7 +34,8 @@ void Engine::send(Operation operation, int peer, std::int64_t tag, std::span<con
   const auto to = static_cast<std::size_t>(peer);
   std::size_t& waiting = state.eager_waiting[to];
   const std::size_t counted = std::max(bytes.size(), kEagerFloor);
-  const bool eager = bytes.size() <= state.options.eager_bytes && waiting + counted <= state.options.eager_window;
+  const bool eager = bytes.size() <= state.options.eager_bytes && waiting + counted <= state.options.eager_window &&
+                     (bytes.empty() || !is_on_device(type));
   const std::size_t window = std::max<std::size_t>(2, state.options.message_window / state.options.chunk_bytes);
   auto message = std::make_unique<Outgoing>(eager ? 0 : bytes.size(), state.options.chunk_bytes, window);
   message->operation = operation;

@@ -26,25 +26,25 @@ struct EngineOptions {
 
 // Drive it from one thread: tell it the time and what happened, call poll() after that, and again no later than deadline().
 // Operations may complete inside any call.
-class Engine {
+class Engine : public Listener {
  public:
   Engine(const Topology& topology, int rank, const EngineOptions& options, Transport& transport, Time now);
-  ~Engine();
+  ~Engine() override;
 
   // Users' operations. The memory stays with the engine until Transport::complete. `type` is an opaque code that must be equal
-  // on both sides. Messages of one pair and tag match in the order in which they were posted.
+  // on both sides; its bit kOnDevice says that the bytes are a device's memory, which the transport alone touches. Messages of
+  // one pair and tag match in the order in which they were posted.
   void send(Operation operation, int peer, std::int64_t tag, std::span<const std::byte> bytes, std::uint16_t type);
   void receive(Operation operation, int peer_or_any, std::int64_t tag, std::span<std::byte> bytes, std::uint16_t type);
   void cancel(Operation operation, const std::string& why);  // ends it as `aborted`, on the other side too
   int source_of(Operation operation) const;  // who sent what a receive from any_source got, once complete
 
   // Events.
-  void on_frame(Link link, const Header& header, Arrival arrival, std::span<const std::byte> payload);  // payload may be empty,
-                                                                                                        // arrival 0 then
-  void on_sent(Token token);
-  void on_stored(Token token);
-  void on_link_up(Link link, std::uint16_t generation);
-  void on_link_broken(Link link, const std::string& why);  // local, control: the peer is dead; rail: it is down
+  void on_frame(Link link, const Header& header, Arrival arrival, std::span<const std::byte> payload) override;
+  void on_sent(Token token) override;
+  void on_stored(Token token) override;
+  void on_link_up(Link link, std::uint16_t generation) override;
+  void on_link_broken(Link link, const std::string& why) override;
   void lose(int rank, const std::string& why);  // known from elsewhere
   void leave();  // says goodbye; open operations end as aborted
 

@@ -21,7 +21,12 @@ enum class Kind : std::uint8_t {
   rail,      // a rail went down or came up
   cause,     // a rank is lost
   goodbye,   // this rank leaves in peace
+  lane,      // from one transport to the other: the engine never sees it
 };
+
+// Of Header::type: the bytes of the message are memory of a device.
+constexpr std::uint16_t kOnDevice = 0x8000;
+constexpr bool is_on_device(std::uint16_t type) { return (type & kOnDevice) != 0; }
 
 // 64 bytes, in the byte order of the machine (groups of mixed byte order are refused when they form). Every frame names its
 // epoch: the job (one incarnation of one group) and the transfer. A frame of another epoch is dropped and counted, never

@@ -58,4 +58,16 @@ class Transport {
   virtual void complete(Operation operation, const Outcome& outcome) = 0;
 };
 
+// Hears what happens on the wires: the engine, or a transport that stands between the engine and the wires.
+class Listener {
+ public:
+  virtual ~Listener() = default;
+  // `payload` may be empty, `arrival` is 0 then. Where is_on_device(header.type), the payload of a chunk is a device's memory.
+  virtual void on_frame(Link link, const Header& header, Arrival arrival, std::span<const std::byte> payload) = 0;
+  virtual void on_sent(Token token) = 0;
+  virtual void on_stored(Token token) = 0;
+  virtual void on_link_up(Link link, std::uint16_t generation) = 0;
+  virtual void on_link_broken(Link link, const std::string& why) = 0;  // local, control: the peer is dead; rail: it is down
+};
+
 }  // namespace hetsp::comm

@@ -49,6 +49,43 @@ TEST(messages_of_every_size_arrive_whole) {
   }
 }
 
+// An offer's payload is copied by the CPU, on both sides.
+TEST(memory_of_a_device_never_travels_inside_an_offer) {
+  for (const std::size_t bytes : {0, 1, 100, 5000}) {
+    check::context() = std::to_string(bytes) + " bytes";
+    Group group(grid(2, 4, 4), kSmall);
+    const auto sent = noise(bytes, 5);
+    std::vector<std::byte> got(bytes);
+    group.engine(0).send(1, 5, 5, sent, kOnDevice | 9);
+    group.engine(5).receive(2, 0, 5, got, kOnDevice | 9);
+    group.settle();
+    CHECK(group.done(1) && group.done(2) && sent == got);
+    CHECK_EQ(group.engine(0).statistics().eager, std::uint64_t{bytes == 0});
+    for (const Header& header : group.seen) {
+      CHECK(header.kind != Kind::offer || header.length == 0);
+      CHECK(header.kind != Kind::chunk || is_on_device(header.type));
+    }
+
+    // One that somebody forged is dropped: the receive goes on waiting for the true one.
+    const std::vector<std::byte> poison(4);
+    group.engine(5).receive(3, 0, 6, std::span(got).first(bytes > 4 ? 4 : bytes), kOnDevice | 9);
+    const auto dropped = group.engine(5).statistics().messages_received;
+    Header forged{.kind = Kind::offer,
+                  .flags = 1,
+                  .job = kSmall.job,
+                  .transfer = 2,
+                  .value = 4,
+                  .tag = 6,
+                  .length = 4,
+                  .destination = 5,
+                  .type = kOnDevice | 9};
+    group.engine(5).on_frame({Stage::control, 0, 0}, forged, 0, poison);
+    group.settle();
+    CHECK(!group.done(3));
+    CHECK_EQ(group.engine(5).statistics().messages_received, dropped);
+  }
+}
+
 TEST(a_large_message_crosses_every_rail_and_a_small_one_its_own) {
   for (const std::size_t bytes : {2999, 200'000}) {
     Group group(grid(2, 4, 4), kSmall);
