@@ -36,12 +36,12 @@ def orphans(sources: list[str], cmakes: dict[str, str]) -> list[str]:
 
 
 def orphan_tests(tests: list[str], cmakes: dict[str, str]) -> list[str]:
-    """tests/cpp/<room>/<stem>_test.cc that the room does not list under TESTS."""
+    """tests/cpp/<room>/<stem>_test.cc that the room, or the edge of that name, does not list under TESTS."""
     found = []
     for test in tests:
         room = PurePosixPath(test).parts[2]
         stem = "/".join(PurePosixPath(test).parts[3:]).removesuffix("_test.cc")
-        if stem not in listed_tests(cmakes.get(f"csrc/hetsp/{room}", "")):
+        if stem not in listed_tests(cmakes.get(f"csrc/hetsp/{room}", "") or cmakes.get(f"csrc/{room}", "")):
             found.append(test)
     return found
 
@@ -75,3 +75,5 @@ def test_an_orphan_is_caught():
     sources = ["csrc/hetsp/base/a.cc", "csrc/hetsp/base/b.cc", "csrc/hetsp/base/cpu/c.cc", "csrc/hetsp/base/cpu/a.cc"]
     assert orphans(sources, cmakes) == ["csrc/hetsp/base/b.cc", "csrc/hetsp/base/cpu/a.cc"]
     assert orphan_tests(["tests/cpp/base/a_test.cc", "tests/cpp/base/d_test.cc"], cmakes) == ["tests/cpp/base/d_test.cc"]
+    cmakes = {"csrc/c10d": "hetsp_add_room(NAME c10d SOURCES a.cc TESTS a)\nadd_library(_c10d MODULE b.cc)"}
+    assert orphan_tests(["tests/cpp/c10d/a_test.cc", "tests/cpp/c10d/b_test.cc"], cmakes) == ["tests/cpp/c10d/b_test.cc"]
