@@ -18,6 +18,7 @@ from . import __version__
 from . import kernels as families
 from ._native import core
 from .capability import VARIABLE, cpu_capabilities, cpu_capability
+from .device_trial import Trial, attempt
 from .distributed.backend import missing
 from .distributed.interfaces import interfaces
 
@@ -34,10 +35,11 @@ class Finding:
     name: str
     present: bool
     detail: str
+    broken: bool = False  # it is there and does not work
 
 
 def examine() -> list[Finding]:
-    """Looks at everything afresh; takes about a second, leaves nothing behind, raises nothing."""
+    """Looks at everything afresh; takes about a second, with a GPU some more, leaves nothing behind, raises nothing."""
     probes: list[Callable[[], list[Finding]]] = [
         system, processor, memory, torch_build, cuda, collectives, python_packages, io_uring,
         checkpoint_io, compilers,
@@ -104,26 +106,37 @@ def torch_build() -> list[Finding]:
 
 
 def cuda() -> list[Finding]:
-    compiled, torch_has_cuda, devices = torch.ops.hetsp.cuda_info()
+    if torch.cuda.is_available():
+        return tried(attempt())
+    compiled, torch_has_cuda, _ = torch.ops.hetsp.cuda_info()
+    build = f"torch has CUDA {torch.version.cuda}, but the driver shows no device"
+    return [
+        cuda_kernels(compiled),
+        Finding("CUDA devices", False, build if torch_has_cuda else f"torch {torch.__version__} is a build without CUDA"),
+    ]
+
+
+def cuda_kernels(compiled: bool) -> Finding:
     if not compiled:
-        kernels = Finding("CUDA kernels", False, "hetsp_ext was built where no nvcc was found; install CUDA and build again")
-    else:
-        kernels = Finding("CUDA kernels", True, "compiled")
-    if compiled and families.cuda_kernels() != families.BEST:
+        return Finding("CUDA kernels", False, "hetsp_ext was built where no nvcc was found; install CUDA and build again")
+    if families.cuda_kernels() != families.BEST:
         bound = f"no better than {families.cuda_kernels()}, by {families.VARIABLE} or set_cuda_kernels()"
-        kernels = Finding("CUDA kernels", False, bound)
-    if not torch_has_cuda:
-        return [kernels, Finding("CUDA devices", False, f"torch {torch.__version__} is a build without CUDA")]
-    names = [with_kernels(index) for index in range(torch.cuda.device_count())]
-    if not names:
-        return [kernels, Finding("CUDA devices", False, f"torch has CUDA {torch.version.cuda}, but the driver shows no device")]
-    return [kernels, Finding("CUDA devices", True, f"{len(names)}: {', '.join(sorted(set(names)))}; the core counts {devices}")]
+        return Finding("CUDA kernels", False, bound)
+    return Finding("CUDA kernels", True, "compiled")
 
 
-def with_kernels(index: int) -> str:
-    """The device's name, and the best attention kernels that it runs in bfloat16 and float16."""
-    major, minor = torch.cuda.get_device_capability(index)
-    return f"{torch.cuda.get_device_name(index)} ({families.kernels_of(major, minor)})"
+def tried(trial: Trial) -> list[Finding]:
+    """What a call in a process of its own came to."""
+    found = [] if trial.compiled is None else [cuda_kernels(trial.compiled)]
+    if trial.devices:
+        detail = f"{len(trial.devices)}: {', '.join(sorted(set(trial.devices)))}; the core counts {trial.counted}"
+        found.append(Finding("CUDA devices", True, detail))
+    right = f"forward and backward by {', '.join(trial.families)} agree with the CPU"
+    if not trial.death:
+        return [*found, Finding("CUDA call", True, right)]
+    again = "again, with the Python stack: python -X faulthandler -m hetsp_ext.device_trial"
+    before = f"; {right}" if trial.families else ""
+    return [*found, Finding("CUDA call", False, f"{trial.death}{before}; {again}", broken=True)]
 
 
 def collectives() -> list[Finding]:

@@ -14,7 +14,8 @@ from .errors import InvalidArgument
 __all__ = ["VARIABLE", "cuda_kernels", "set_cuda_kernels"]
 
 VARIABLE = "HETSP_CUDA_KERNELS"
-BEST = "hopper"
+FAMILIES = ["scalar", "mma", "hopper"]  # each serves more devices and calls than the next
+BEST = FAMILIES[-1]
 
 
 def cuda_kernels() -> str:

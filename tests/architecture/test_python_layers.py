@@ -29,7 +29,7 @@ LAYERS = {
     "loss": ("errors", "planner", "sequence_parallel"),
 }
 # These parts are what a user could have written: they may import the package as a user would, and any part.
-USERS = ("__init__", "__main__", "cli", "integrations", "train", "doctor", "trace", "timeline")
+USERS = ("__init__", "__main__", "cli", "integrations", "train", "doctor", "device_trial", "trace", "timeline")
 
 
 def part_of(path: str) -> str:
