@@ -52,8 +52,11 @@ void Lender::grant(int asker) {
     --turn.wanted;
     ++turn.granted;
   }
+  lent_ = turn.home ? 0 : lent_ + 1;
   askers_.push_back(turn);
 }
+
+std::size_t Lender::lends(std::size_t first, std::size_t now) const { return first + lent_ - std::min(lent_, now); }
 
 std::size_t Lender::granted() const {
   std::size_t sum = 0;

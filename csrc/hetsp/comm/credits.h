@@ -4,6 +4,10 @@
 // grant) while its window has room that its own messages do not need, round robin among those who ask. So a rail whose owner is
 // busy is never lent, with every rail busy all traffic goes direct, and a relay never holds more than it has granted. Both ends
 // count the same things because the node's own connections lose and reorder nothing.
+//
+// A rail that its owner has used is lent slowly, as TCP opens its window (slow start, RFC 5681): a chunk, and one more for each
+// that is through. Of equal messages that begin together one is always first, and all its neighbours' windows would otherwise
+// be full of it when they begin a moment later.
 #pragma once
 
 #include <cstddef>
@@ -31,6 +35,9 @@ class Lender {
   [[nodiscard]] std::optional<int> next(bool own, bool lend);
   void grant(int asker);
 
+  // How many chunks of askers from other rails may be granted or on the wire when `now` of them are; `first` to begin with.
+  [[nodiscard]] std::size_t lends(std::size_t first, std::size_t now) const;
+
   [[nodiscard]] std::size_t granted() const;  // chunks granted and not here yet
   [[nodiscard]] bool wanted() const;
 
@@ -42,6 +49,7 @@ class Lender {
   };
   Asker* find(int rank);
   std::deque<Asker> askers_;  // in the order of their turns
+  std::size_t lent_ = 0;  // chunks granted to askers from other rails since one of those at home had a turn
 };
 
 // At the source, for one rail of somebody else.

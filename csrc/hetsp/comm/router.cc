@@ -289,12 +289,15 @@ void Router::pump_own(int node, int rail, Time now) {
   const Link link{Stage::rail, topology_.owner(node, rail), rail};
   // A grant's chunk comes a little later, so a fast rail lends a little more than it has room for now.
   const double ahead = own->rate() == 0 ? 1.0 : std::round(own->rate() * kTurnAround / static_cast<double>(chunk_bytes_));
-  const std::size_t slack = static_cast<std::size_t>(ahead) * chunk_bytes_;
+  const std::size_t slack = static_cast<std::size_t>(ahead), first = std::max<std::size_t>(1, slack);
   std::map<int, std::uint32_t> grants;
   for (;;) {
-    const std::size_t reserved = (lender.granted() + courier_.waiting(node, rail)) * chunk_bytes_;
+    const std::size_t promised = lender.granted() + courier_.waiting(node, rail);
+    const std::size_t wire = ceil_div(own->in_flight(), chunk_bytes_);
+    const std::size_t foreign = promised + wire - std::min(wire, under_way_[{node, rail}]);
     // What is granted does not hold up the owner: its asker may be slow, or stand still.
-    const bool open = own->room() > 0, lend = own->room() + slack > reserved;
+    const bool open = own->room() > 0;
+    const bool lend = own->room() + slack * chunk_bytes_ > promised * chunk_bytes_ && foreign < lender.lends(first, foreign);
     const auto turn = lender.next(waiting(node, rail) > 0, lend);
     if (!turn) break;
     if (*turn == Lender::self) {

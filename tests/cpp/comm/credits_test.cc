@@ -44,6 +44,25 @@ TEST(own_messages_come_first_and_those_of_ranks_without_a_nic_beside_them) {
   CHECK(!lender.next(false, false));
 }
 
+TEST(a_rail_is_lent_slowly_after_its_owner_has_used_it) {
+  Lender lender;
+  lender.want(3, 100, false);
+  std::size_t now = 0;
+  std::vector<std::size_t> windows;
+  for (int through = 0; through < 5; ++through) {  // each is through before the next is looked at
+    for (; now < lender.lends(1, now); ++now) lender.grant(lender.next(false, true).value());
+    windows.push_back(now--);
+  }
+  CHECK((windows == std::vector<std::size_t>{1, 2, 3, 4, 5}));
+  lender.grant(lender.next(true, true).value());
+  CHECK_EQ(lender.lends(1, 0), std::size_t{1});
+  CHECK_EQ(lender.lends(4, 3), std::size_t{4});  // a fast rail begins with what its turn-around holds
+  lender.grant(3);
+  lender.want(5, 1, true);
+  lender.grant(5);  // at home here
+  CHECK_EQ(lender.lends(1, 0), std::size_t{1});
+}
+
 TEST(who_is_gone_and_what_is_void_is_not_reserved) {
   Lender lender;
   lender.want(3, 2, false);

@@ -66,6 +66,32 @@ TEST(one_to_four_flows_share_the_sum) {
   }
 }
 
+// One of them is always first, and finds the NICs of the others idle.
+TEST(equal_flows_that_begin_one_after_another_end_together) {
+  for (std::uint64_t seed = 1; seed <= 5; ++seed) {
+    check::context() = "seed " + std::to_string(seed);
+    Group group({}, seed);
+    group.pass(10 * kMs);
+    const Time begin = group.clock.now();
+    std::vector<Message*> messages;
+    for (int i = 0; i < 4; ++i) {
+      Message& message = group.message(i, 4 + i, 0, 32 * kMb);
+      messages.push_back(&message);
+      group.clock.after(group.dice.between(0, 2 * kMs), [&] { group.post_receive(message); });
+      group.clock.after(group.dice.between(0, 2 * kMs), [&] { group.post_send(message); });
+    }
+    group.pass(2 * kMs);
+    CHECK(rate(group, messages) >= 0.98 * 200e6);
+    Time first = messages[0]->received_at, last = first;
+    for (const Message* message : messages)
+      first = std::min(first, message->received_at), last = std::max(last, message->received_at);
+    CHECK(seconds(last - begin) <= 1.05 * seconds(first - begin));
+    std::uint64_t relayed = 0;
+    for (int rank = 0; rank < 8; ++rank) relayed += group.engine(rank).statistics().chunks_relayed;
+    CHECK(relayed <= 4 * 32 * kMb / (256 * 1024) / 10);
+  }
+}
+
 TEST(a_ring_with_two_crossings_has_both_directions_at_once) {
   Group group({}, 5);
   group.pass(10 * kMs);
@@ -93,11 +119,16 @@ TEST(a_nic_at_an_eighth_costs_what_it_lacks) {
 }
 
 TEST(a_nic_that_loses_packets_stalls_itself_alone) {
-  Group group({}, 7);
-  group.nic(0, 2).stalls = group.nic(1, 2).stalls = 0.05;
-  group.pass(10 * kMs);
-  Message& message = group.exchange(0, 4, 0, 64 * kMb);
-  const double measured = rate(group, {&message});
+  std::vector<double> rates;
+  for (std::uint64_t seed = 7; seed < 12; ++seed) {  // a stall of 200 ms near the end alone costs a sixth
+    Group group({}, seed);
+    group.nic(0, 2).stalls = group.nic(1, 2).stalls = 0.05;
+    group.pass(10 * kMs);
+    Message& message = group.exchange(0, 4, 0, 64 * kMb);
+    rates.push_back(rate(group, {&message}));
+  }
+  std::sort(rates.begin(), rates.end());
+  const double measured = rates[2];
   report("one NIC with stalls", measured, 200e6);
   CHECK(measured >= 0.9 * (150e6 + 50e6 * 314 / 384));
 }
