@@ -1,23 +1,27 @@
 #!/usr/bin/env bash
 # What a machine with a GPU has to show, in one command: the contract on CUDA, the sanitizer, the table beside torch's kernels.
 #
-#   bench/gpu_acceptance.sh [--budget SECONDS] [--site DIR | --wheels DIR] [--out DIR] [--device cuda|cpu]
+#   bench/gpu_acceptance.sh [--budget SECONDS] [--site DIR | --wheels DIR [--build]] [--out DIR] [--device cuda|cpu]
 #
 # --site: a folder that holds the installed package; --wheels: wheels to install (ours, and nanobind-backend's where it was built
-# in split mode). Without both it builds here, with no network: torch, CMake, ninja, nanobind and nvcc must be there. Stages run
-# under limits, together at most the budget (540 s), and none hides the next; what no longer fits is left out and listed.
+# in split mode). Without both it builds here, with no network: torch, CMake, ninja, nanobind and nvcc must be there. With
+# --wheels and --build it builds only if the doctor finds the wheels broken. A package that the doctor finds broken, or that
+# breaks the doctor, is asked why (stage crash: C stack, libraries, simpler programs) before the next is tried; the last is gone
+# on with whatever the doctor says. Stages run under limits, together at most the budget (540 s), and none hides the next; what
+# no longer fits is left out and listed.
 # DIR/acceptance.json is complete after every stage, DIR/table.json after every row, and logs lie beside them. Exit status: the
 # number of stages that failed. --device cpu shows that the script runs where there is no GPU.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-budget=540 site="" wheels="" out="" device=cuda
+budget=540 site="" wheels="" out="" device=cuda build_too=""
 while [ $# -gt 0 ]; do
   case "$1" in
     --budget | --site | --wheels | --out | --device)
       [ $# -gt 1 ] || { echo "gpu_acceptance.sh: $1 needs a value" >&2; exit 2; }
       printf -v "${1#--}" '%s' "$2"; shift 2 ;;
-    *) echo "gpu_acceptance.sh: unknown option $1; allowed: --budget, --site, --wheels, --out, --device" >&2; exit 2 ;;
+    --build) build_too=yes; shift ;;
+    *) echo "gpu_acceptance.sh: unknown option $1; allowed: --budget, --site, --wheels, --build, --out, --device" >&2; exit 2 ;;
   esac
 done
 [[ "$budget" =~ ^[0-9]+$ && "$budget" -ge 60 ]] || { echo "gpu_acceptance.sh: --budget is $budget, must be 60 seconds or more" >&2; exit 2; }
@@ -58,7 +62,14 @@ build() {
   HETSP_BUILD_DIR="$out/tree" MAX_JOBS="$(nproc)" python3 -m pip install -q --no-index --no-build-isolation --no-deps --no-compile --target "$site" .
 }
 install() { python3 -m pip install -q --no-index --no-deps --no-compile --target "$site" "$wheels"/*.whl; }
-doctor() { python3 -m hetsp_ext doctor; }
+doctor() { python3 -X faulthandler -m hetsp_ext doctor; }
+# Of the doctor where it died itself, else of the call that it tried.
+crash() {
+  local probes=(--probes) asked=(python3 -X faulthandler -m hetsp_ext doctor)
+  [ "$device" = cuda ] || probes=()
+  ! grep -q 'CUDA call' "$doctors_log" || asked=(python3 -X faulthandler -m hetsp_ext.device_trial)
+  timeout -k 3 110 python3 bench/support/crash_report.py --seconds 30 --modules "$site/hetsp_ext" "${probes[@]}" -- "${asked[@]}"
+}
 
 # One CPU instruction set: the CPU's own suite is not this machine's question.
 contract() {
@@ -82,8 +93,10 @@ racecheck() { HETSP_CUDA_KERNELS=mma sanitized racecheck 88 15; }
 # It does not know the barriers by which Hopper's producer hands shared memory to the consumers (docs/hopper_forward.md), and
 # names each such hand-over. So its reports are kept, and only that it ran is asked.
 racecheck_hopper() {
-  sanitized racecheck 88 3
-  grep -a 'RACECHECK SUMMARY' "$out/racecheck_hopper.log"
+  local said
+  said="$(sanitized racecheck 88 3 2>&1)"
+  printf '%s\n' "$said"
+  grep -aq 'RACECHECK SUMMARY' <<<"$said"
 }
 small_set() { python3 -m tests.python.attention.small_set --device "$device"; }
 table() {
@@ -92,23 +105,38 @@ table() {
   python3 -m bench.attention.cuda_attention_bench --device "$device" $quick --budget "$seconds" --out "$out/table.json"
 }
 
-export -f machine
+export -f machine build install doctor crash
+export site wheels out device doctors_log
 stage machine 30 machine
-if [ -z "$site" ]; then
-  site="$out/site"
-  rm -rf "$site"
-  export site wheels out
-  export -f build install
-  if [ -n "$wheels" ]; then stage install 40 install; else stage build 200 build; fi
+
+# examined SUFFIX: whether the doctor finds the package in $site sound; if not, why.
+examined() {
+  export PYTHONPATH="$site" doctors_log="$out/doctor$1.log"
+  stage "doctor$1" 60 doctor && return
+  stage "crash$1" 120 crash
+  return 1
+}
+if [ -n "$site" ]; then
+  examined ""
+elif [ -n "$wheels" ]; then
+  site="$out/site"; rm -rf "$site"
+  stage install 40 install
+  if ! examined "" && [ -n "$build_too" ]; then
+    site="$out/site_built"; rm -rf "$site"
+    if stage build 200 build; then examined _built; else site="$out/site"; fi
+  fi
+else
+  site="$out/site"; rm -rf "$site"
+  stage build 200 build
+  examined ""
 fi
-export PYTHONPATH="$site" out device workers budget began
+export PYTHONPATH="$site" workers budget began
 # Every family of kernels where there is time, else the one that calls have by themselves.
 chosen="cuda"
 [ "$budget" -ge 400 ] || chosen="cuda and not cuda_mma and not cuda_scalar"
 [ "$device" = cuda ] || chosen="test_cuda or test_levels"
 export chosen
-export -f doctor contract sanitized memcheck racecheck racecheck_hopper small_set table left
-stage doctor 40 doctor
+export -f contract sanitized memcheck racecheck racecheck_hopper small_set table left
 
 # Correctness measures nothing, so its stages share the time. Each writes its record as it ends; a lock keeps them apart.
 part=$((budget / 3))

@@ -73,8 +73,45 @@ def test_a_stage_that_fails_does_not_hide_the_next(tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=200, env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"},
     )  # fmt: skip
     found = {each["stage"]: each for each in json.loads((tmp_path / "out/acceptance.json").read_text())["stages"]}
-    assert set(found) == {"machine", "doctor", "small_set", "contract", "memcheck", "racecheck", "table"}
+    assert set(found) == {"machine", "doctor", "crash", "small_set", "contract", "memcheck", "racecheck", "table"}
     assert {name for name, each in found.items() if each["verdict"] == "failed"} >= {"doctor", "small_set", "contract", "table"}
     assert any("a broken package" in line for line in found["small_set"]["said"])
     assert found["memcheck"]["verdict"] == "left out: no GPU to watch"
+    assert any(line.startswith("exit status 1: ") for line in found["crash"]["said"])  # an exception is no signal
     assert done.returncode >= 4
+
+
+def package(folder: Path, main: str) -> None:
+    """A package of our name whose command is `main`."""
+    (folder / "hetsp_ext").mkdir(parents=True)
+    (folder / "hetsp_ext/__init__.py").write_text("")
+    (folder / "hetsp_ext/__main__.py").write_text(main)
+
+
+def test_wheels_that_crash_are_asked_why_and_a_build_takes_their_place(tmp_path: Path) -> None:
+    package(tmp_path / "dying", "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    package(tmp_path / "sound", "print('all is well')\n")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    # pip, for which the last word says what is installed: the wheels, or what is built here.
+    (tools / "python3").write_text(
+        f"""#!/bin/bash
+if [ "$1 $2 $3" != "-m pip install" ]; then exec "{sys.executable}" "$@"; fi
+while [ "$1" != --target ]; do shift; done
+if [ "${{@: -1}}" = . ]; then cp -r "{tmp_path}/sound" "$2"; else cp -r "{tmp_path}/dying" "$2"; fi
+"""
+    )
+    (tools / "python3").chmod(0o755)
+    options = ["--device", "cpu", "--wheels", str(tmp_path), "--build", "--budget", "90", "--out", str(tmp_path / "out")]
+    done = subprocess.run(
+        ["bash", str(SCRIPT), *options],
+        capture_output=True, text=True, timeout=200, env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    stages = json.loads((tmp_path / "out/acceptance.json").read_text())["stages"]
+    found = {each["stage"]: each for each in stages}
+    assert [each["stage"] for each in stages[1:6]] == ["install", "doctor", "crash", "build", "doctor_built"], done.stdout
+    assert found["doctor"]["status"] in (139, -11)
+    assert found["doctor_built"]["said"] == ["all is well"]
+    log = (tmp_path / "out/crash.log").read_text()
+    assert log.splitlines()[-1].startswith("SIGSEGV: python3 -X faulthandler -m hetsp_ext doctor")
+    assert "kill" in log  # the frame that did it
