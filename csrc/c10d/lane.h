@@ -12,7 +12,7 @@ class Pending {
  public:
   virtual ~Pending() = default;
   virtual bool wait() = 0;   // blocks; false: aborted; throws std::exception: the connection is broken
-  virtual void abort() = 0;  // from any thread, also before wait(): makes it return false
+  virtual void abort() = 0;  // from any thread, also before wait(): makes it return false; then nothing behind it moves
 };
 
 // May be used by several threads at once. Its destruction closes the connection, unless lanes to other ranks share it.

@@ -27,7 +27,7 @@ void Wire::close() {
 void Wire::send(std::shared_ptr<Buffer> buffer, std::size_t payload, comm::Token token) {
   Message message{nullptr, std::move(buffer), token};
   std::string why;
-  bool refused = false;
+  bool refused = false, broke = false;
   {
     const std::scoped_lock lock(mutex_);
     refused = closing_ || failed_;
@@ -37,6 +37,7 @@ void Wire::send(std::shared_ptr<Buffer> buffer, std::size_t payload, comm::Token
       message.pending = lane_->send(message.buffer->frame(payload));
     } catch (const std::exception& error) {
       why = error.what();
+      broke = true;
     }
   }
   bool late = false;
@@ -47,11 +48,12 @@ void Wire::send(std::shared_ptr<Buffer> buffer, std::size_t payload, comm::Token
     sends_.push_back(std::move(message));
   }
   wake_.notify_one();
-  if (!why.empty()) fail(why);
+  if (broke) fail(why);
 }
 
 void Wire::post_receive(std::deque<Message>& posted) {
   Message message{nullptr, pool_->take(), 0};
+  message.buffer->set_header({.magic = 0});  // of the frame before: a message shorter than a header is none
   message.pending = lane_->receive(message.buffer->room());
   {
     const std::scoped_lock lock(mutex_);

@@ -21,7 +21,7 @@ namespace hetsp::routed {
 struct WireEvents {
   std::function<void(std::shared_ptr<Buffer>)> arrived;  // a frame
   std::function<void(comm::Token)> sent;                 // for every send, also where the wire broke or was closed
-  std::function<void(const std::string&)> broken;        // at most once, and not after close() began
+  std::function<void(const std::string&)> broken;        // at most once; nothing is reported when close() has returned
 };
 
 // A lane with two threads: one waits for what arrives and keeps `depth` receives posted (a receive that is always pending is
