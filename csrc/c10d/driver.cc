@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <exception>
 #include <future>
+#include <iterator>
 
 namespace hetsp::routed {
 
@@ -106,22 +107,32 @@ void Driver::finish_completed(comm::Engine& engine) {
 // Events first, the time after them: a thread that was not scheduled for a while must not take what waits in its queue for
 // lost.
 void Driver::step(comm::Engine& engine, WireTransport& transport) {
+  transport.poll(Clock::now());
   do {
     engine.poll(now());
     finish_completed(engine);
   } while (transport.deliver());
 }
 
-void Driver::take_tasks(comm::Engine& engine, Clock::time_point until) {
-  const auto tasks = queue_.take(std::min(until, time_point(engine.deadline())));
+void Driver::take_tasks(comm::Engine& engine, const WireTransport& transport, Clock::time_point until) {
+  auto tasks = queue_.take(std::min({until, time_point(engine.deadline()), transport.deadline()}));
+  std::move(tasks.begin(), tasks.end(), std::back_inserter(tasks_));
   engine.now(now());
-  for (const auto& task : tasks) task();
+  do_tasks();
+}
+
+void Driver::do_tasks() {
+  while (!tasks_.empty()) {
+    const TaskQueue::Task task = std::move(tasks_.front());
+    tasks_.pop_front();
+    task();
+  }
 }
 
 void Driver::work(comm::Engine& engine, WireTransport& transport) {
   step(engine, transport);
   while (!leaving_) {
-    take_tasks(engine, Clock::now() + std::chrono::hours(1));
+    take_tasks(engine, transport, Clock::now() + std::chrono::hours(1));
     step(engine, transport);
   }
   linger(engine, transport, grace_, [this] { return open_sends_ == 0; });
@@ -132,7 +143,7 @@ void Driver::work(comm::Engine& engine, WireTransport& transport) {
 void Driver::linger(comm::Engine& engine, WireTransport& transport, std::chrono::milliseconds limit,
                     const std::function<bool()>& over) {
   const auto until = Clock::now() + limit;
-  for (step(engine, transport); !over() && Clock::now() < until; step(engine, transport)) take_tasks(engine, until);
+  for (step(engine, transport); !over() && Clock::now() < until; step(engine, transport)) take_tasks(engine, transport, until);
 }
 
 void Driver::run(std::vector<LinkEnd> links, Dialler dialler) {
@@ -150,20 +161,23 @@ void Driver::run(std::vector<LinkEnd> links, Dialler dialler) {
       end_ = error.what();  // a bug of ours: the group ends, nobody hangs
     }
     finish_completed(engine);
+    {
+      const std::scoped_lock lock(mutex_);
+      last_ = engine.statistics();  // before the queue refuses those that ask
+    }
     queue_.close();
     transport.close();
     engine_ = nullptr;
-    const std::scoped_lock lock(mutex_);
-    last_ = engine.statistics();
   } catch (const std::exception& error) {
     end_ = error.what();
     queue_.close();
     transport.close();
     engine_ = nullptr;
   }
-  for (auto tasks = queue_.take(); !tasks.empty(); tasks = queue_.take()) {
-    for (auto& task : tasks) task();
-  }
+  do {
+    do_tasks();
+    for (auto& task : queue_.take()) tasks_.push_back(std::move(task));
+  } while (!tasks_.empty());
   for (const auto& [_, open] : std::exchange(open_, {})) open.done({comm::Outcome::Kind::aborted, end_}, rank_);
 }
 

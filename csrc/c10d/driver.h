@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -46,7 +47,8 @@ class Driver {
   void work(comm::Engine& engine, WireTransport& transport);
   void step(comm::Engine& engine, WireTransport& transport);
   void finish_completed(comm::Engine& engine);
-  void take_tasks(comm::Engine& engine, std::chrono::steady_clock::time_point until);
+  void take_tasks(comm::Engine& engine, const WireTransport& transport, std::chrono::steady_clock::time_point until);
+  void do_tasks();
   void linger(comm::Engine& engine, WireTransport& transport, std::chrono::milliseconds limit,
               const std::function<bool()>& over);
 
@@ -66,6 +68,7 @@ class Driver {
   std::unordered_map<comm::Operation, Open> open_;
   std::size_t open_sends_ = 0;
   std::vector<std::pair<comm::Operation, comm::Outcome>> completed_;
+  std::deque<TaskQueue::Task> tasks_;  // taken; one that throws leaves those behind it here
   bool leaving_ = false;
   std::chrono::milliseconds grace_{0};
   std::string end_ = "the group was shut down";

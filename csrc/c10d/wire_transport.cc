@@ -15,6 +15,12 @@ constexpr int depth_of(comm::Stage stage) { return stage == comm::Stage::control
 constexpr std::size_t small_payload = 4096;
 constexpr std::size_t kept_buffers = 64;
 
+// For a goodbye that is on its way over the local link when the control link breaks. A death ends the local link as well, but
+// Gloo leaves the message that was half in when the connection broke waiting for ever: so its end may never be heard of.
+constexpr auto last_words = std::chrono::milliseconds(600);
+
+using Clock = std::chrono::steady_clock;
+
 }  // namespace
 
 WireTransport::WireTransport(std::size_t payload, std::size_t control_payload, Dialler dialler, TaskQueue& events,
@@ -78,10 +84,13 @@ void WireTransport::open(comm::Link link, std::unique_ptr<Lane> lane) {
   };
   reports.broken = [this, link, incarnation](const std::string& why) {
     events_.put([this, link, incarnation, why] {
+      if (!current(link, incarnation)) return;
       // Inside a node the goodbye of a rank that leaves comes over the local link, whose end follows it; that of the control
-      // link may overtake both. A death ends the local link as well.
-      const bool other_tells = link.stage == comm::Stage::control && ends_.contains(key({comm::Stage::local, link.peer, 0}));
-      if (current(link, incarnation) && !other_tells) engine_->on_link_broken(link, why);
+      // link may overtake both.
+      if (link.stage == comm::Stage::control && ends_.contains(key({comm::Stage::local, link.peer, 0})))
+        suspects_.push_back({link, why, Clock::now() + last_words});
+      else
+        engine_->on_link_broken(link, why);
     });
   };
   end.wire = std::make_unique<Wire>(std::move(lane), link.stage == comm::Stage::control ? control_ : large_,
@@ -160,6 +169,16 @@ void WireTransport::connect(comm::Link link) {
 }
 
 void WireTransport::complete(comm::Operation operation, const comm::Outcome& outcome) { complete_(operation, outcome); }
+
+void WireTransport::poll(Clock::time_point now) {
+  for (; !suspects_.empty() && suspects_.front().until <= now; suspects_.pop_front()) {
+    if (engine_ != nullptr) engine_->on_link_broken(suspects_.front().link, suspects_.front().why);
+  }
+}
+
+Clock::time_point WireTransport::deadline() const {
+  return suspects_.empty() ? Clock::time_point::max() : suspects_.front().until;
+}
 
 bool WireTransport::deliver() {
   if (sent_.empty() && stored_.empty()) return false;

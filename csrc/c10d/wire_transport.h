@@ -1,8 +1,10 @@
 // The engine's transport over wires.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -42,6 +44,10 @@ class WireTransport : public comm::Transport {
   void start(comm::Listener& engine, std::vector<LinkEnd> links);  // from here on the engine hears what happens
   void close();  // every wire and connector; nothing is put into `events` after it
 
+  // Time passes for the transport too: poll() no later than deadline().
+  void poll(std::chrono::steady_clock::time_point now);
+  std::chrono::steady_clock::time_point deadline() const;
+
   // Answers to what the engine asked that need no waiting; true if there was one. The driver calls it until there is none.
   bool deliver();
 
@@ -78,6 +84,13 @@ class WireTransport : public comm::Transport {
   std::map<Key, End> ends_;
   std::unordered_map<comm::Arrival, std::shared_ptr<Buffer>> arrivals_;
   comm::Arrival next_arrival_ = 1;
+  // Control links inside the node that have broken, while the local link to the same rank has not.
+  struct Suspect {
+    comm::Link link;
+    std::string why;
+    std::chrono::steady_clock::time_point until;
+  };
+  std::deque<Suspect> suspects_;  // the oldest first
   std::vector<comm::Token> sent_, stored_;
 };
 
