@@ -22,10 +22,22 @@ Clock::time_point time_point(comm::Time time) {
 
 std::size_t control_payload(const comm::EngineOptions& options) { return std::max<std::size_t>(options.eager_bytes, 65536); }
 
+std::vector<comm::Link> lanes_among(const std::vector<LinkEnd>& links) {
+  std::vector<comm::Link> lanes;
+  for (const LinkEnd& end : links)
+    if (end.link.stage != comm::Stage::control) lanes.push_back(end.link);
+  return lanes;
+}
+
 }  // namespace
 
-Driver::Driver(comm::Topology topology, int rank, comm::EngineOptions options, std::vector<LinkEnd> links, Dialler dialler)
-    : topology_(std::move(topology)), rank_(rank), options_(options) {
+Driver::Driver(comm::Topology topology, int rank, comm::EngineOptions options, std::vector<LinkEnd> links, Dialler dialler,
+               const std::optional<DeviceSetup>& device)
+    : topology_(std::move(topology)),
+      rank_(rank),
+      options_(options),
+      setup_(device),
+      when_settled_(settled_.get_future().share()) {
   thread_ = std::thread(
       [this, links = std::move(links), dialler = std::move(dialler)]() mutable { run(std::move(links), std::move(dialler)); });
 }
@@ -93,6 +105,27 @@ comm::Statistics Driver::statistics() {
   return last_;
 }
 
+std::string Driver::device_settled() { return setup_ ? when_settled_.get() : "this group has no device"; }
+
+void Driver::turn_off_device() {
+  queue_.put([this] {
+    if (device_ != nullptr) device_->turn_off();
+  });
+}
+
+DeviceStatistics Driver::device_statistics() {
+  const auto answer = std::make_shared<std::promise<DeviceStatistics>>();
+  auto future = answer->get_future();
+  if (queue_.put([this, answer] {
+        const std::scoped_lock lock(mutex_);
+        answer->set_value(device_ != nullptr ? device_->statistics() : last_device_);
+      })) {
+    return future.get();
+  }
+  const std::scoped_lock lock(mutex_);
+  return last_device_;
+}
+
 void Driver::finish_completed(comm::Engine& engine) {
   for (const auto& [operation, outcome] : std::exchange(completed_, {})) {
     const auto found = open_.find(operation);
@@ -111,7 +144,7 @@ void Driver::step(comm::Engine& engine, WireTransport& transport) {
   do {
     engine.poll(now());
     finish_completed(engine);
-  } while (transport.deliver());
+  } while (transport.deliver() || (device_ != nullptr && device_->deliver()));
 }
 
 void Driver::take_tasks(comm::Engine& engine, const WireTransport& transport, Clock::time_point until) {
@@ -151,10 +184,20 @@ void Driver::run(std::vector<LinkEnd> links, Dialler dialler) {
   WireTransport transport(
       std::max(options_.chunk_bytes, control), control, std::move(dialler), queue_,
       [this](comm::Operation operation, const comm::Outcome& outcome) { completed_.emplace_back(operation, outcome); });
+  std::optional<DeviceTransport> device;
+  if (setup_)
+    device.emplace(transport, *setup_, options_.job, options_.chunk_bytes, queue_,
+                   [this](const std::string& why) { settled_.set_value(why); });
   try {
-    comm::Engine engine(topology_, rank_, options_, transport, now());
+    comm::Engine engine(topology_, rank_, options_, device ? static_cast<comm::Transport&>(*device) : transport, now());
     engine_ = &engine;
-    transport.start(engine, std::move(links));
+    if (device) {
+      device_ = &*device;
+      device->start(engine, lanes_among(links));
+      transport.start(*device, std::move(links));
+    } else {
+      transport.start(engine, std::move(links));
+    }
     try {
       work(engine, transport);
     } catch (const std::exception& error) {
@@ -164,16 +207,21 @@ void Driver::run(std::vector<LinkEnd> links, Dialler dialler) {
     {
       const std::scoped_lock lock(mutex_);
       last_ = engine.statistics();  // before the queue refuses those that ask
+      if (device) last_device_ = device->statistics();
     }
     queue_.close();
+    if (device) device->close();  // copies from users' memory end before their operations do
+    finish_completed(engine);
     transport.close();
     engine_ = nullptr;
   } catch (const std::exception& error) {
     end_ = error.what();
     queue_.close();
+    if (device) device->close();
     transport.close();
     engine_ = nullptr;
   }
+  device_ = nullptr;
   do {
     do_tasks();
     for (auto& task : queue_.take()) tasks_.push_back(std::move(task));

@@ -6,8 +6,10 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <future>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <thread>
@@ -15,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "c10d/device_transport.h"
 #include "c10d/task_queue.h"
 #include "c10d/wire_transport.h"
 #include "hetsp/comm/engine.h"
@@ -28,7 +31,9 @@ class Driver {
   // for another operation. `source` is the rank that a receive from any got its message from.
   using Done = std::function<void(const comm::Outcome&, int source)>;
 
-  Driver(comm::Topology topology, int rank, comm::EngineOptions options, std::vector<LinkEnd> links, Dialler dialler);
+  // `device`: messages of its memory may be posted as well (a type with comm::kOnDevice), once device_settled() is empty.
+  Driver(comm::Topology topology, int rank, comm::EngineOptions options, std::vector<LinkEnd> links, Dialler dialler,
+         const std::optional<DeviceSetup>& device = {});
   ~Driver();  // close() without a grace
 
   // The memory must stay until `done`.
@@ -37,6 +42,10 @@ class Driver {
   void cancel(comm::Operation operation, std::string why);
 
   comm::Statistics statistics();  // after the end: the last ones
+
+  std::string device_settled();  // waits until the lanes of the device are up, or says why not
+  void turn_off_device();        // some rank has none, so none has
+  DeviceStatistics device_statistics();
 
   // Lets what was sent arrive, for at most `grace`, says goodbye, ends every open operation as aborted, and the thread. Again:
   // changes nothing. Not from `done`.
@@ -63,7 +72,12 @@ class Driver {
   const comm::EngineOptions options_;
   TaskQueue queue_;
 
+  const std::optional<DeviceSetup> setup_;
+  std::promise<std::string> settled_;
+  const std::shared_future<std::string> when_settled_;
+
   // Of the driver's thread.
+  DeviceTransport* device_ = nullptr;  // null without a device
   comm::Engine* engine_ = nullptr;  // null before it begins and after it has ended
   std::unordered_map<comm::Operation, Open> open_;
   std::size_t open_sends_ = 0;
@@ -76,6 +90,7 @@ class Driver {
   std::mutex mutex_;
   comm::Operation next_ = 1;
   comm::Statistics last_;
+  DeviceStatistics last_device_;
   std::thread thread_;
 };
 

@@ -45,6 +45,7 @@ class DeviceRuntime {
   virtual void unpin(void* memory) = 0;
 
   virtual void copy_to_host(void* to, const void* from, std::int64_t bytes, Stream stream) = 0;  // to: pinned
+  virtual void copy(void* to, const void* from, std::int64_t bytes, Stream stream) = 0;  // both on the stream's device
   virtual void gather(const GatherParams& params, Stream stream) = 0;  // a kernel
   virtual void breathe(Stream stream) = 0;  // a kernel that does nothing
 };

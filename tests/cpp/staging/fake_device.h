@@ -230,6 +230,16 @@ class FakeDevice final : public DeviceRuntime {
     }
     queue(stream, "copy", [to, from, bytes] { std::memcpy(to, from, static_cast<std::size_t>(bytes)); });
   }
+  void copy(void* to, const void* from, std::int64_t bytes, Stream stream) override {
+    count("copy");
+    {
+      const std::lock_guard lock(mutex_);
+      const int device = static_cast<Queue*>(stream)->device;
+      require_device(device, static_cast<const char*>(from), bytes);
+      require_device(device, static_cast<const char*>(to), bytes);
+    }
+    queue(stream, "copy", [to, from, bytes] { std::memcpy(to, from, static_cast<std::size_t>(bytes)); });
+  }
   void gather(const GatherParams& params, Stream stream) override {
     count("gather");
     {

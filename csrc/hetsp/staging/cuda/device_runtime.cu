@@ -90,6 +90,10 @@ class CudaRuntime final : public DeviceRuntime {
     check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToHost, stream_of(stream)),
           "cudaMemcpyAsync");
   }
+  void copy(void* to, const void* from, std::int64_t bytes, Stream stream) override {
+    check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToDevice, stream_of(stream)),
+          "cudaMemcpyAsync");
+  }
   void gather(const GatherParams& params, Stream stream) override {
     if (params.count == 0) return;
     gather_kernel<<<static_cast<unsigned>(params.count), cuda::gather_threads, 0, stream_of(stream)>>>(params);
