@@ -3,6 +3,8 @@
 #include <exception>
 #include <utility>
 
+#include "c10d/lane_words.h"
+
 namespace hetsp::routed {
 
 Wire::Wire(std::unique_ptr<Lane> lane, std::shared_ptr<BufferPool> receive, int depth, WireEvents events)
@@ -36,7 +38,7 @@ void Wire::send(std::shared_ptr<Buffer> buffer, std::size_t payload, comm::Token
     try {
       message.pending = lane_->send(message.buffer->frame(payload));
     } catch (const std::exception& error) {
-      why = error.what();
+      why = lane_words(error.what());
       broke = true;
     }
   }
@@ -85,7 +87,7 @@ void Wire::receive_frames() {
       events_.arrived(std::move(first.buffer));
     }
   } catch (const std::exception& error) {
-    fail(error.what());
+    fail(lane_words(error.what()));
   }
   // Aborted or broken, so none of these blocks; their memory may go when the lane has let go of it.
   for (const Message& message : posted) {
@@ -108,7 +110,7 @@ void Wire::wait_for_sends() {
     try {
       if (first.pending) first.pending->wait();
     } catch (const std::exception& error) {
-      fail(error.what());
+      fail(lane_words(error.what()));
     }
     lock.lock();
     sends_.pop_front();

@@ -40,8 +40,8 @@ std::string Endpoint::describe(const Open& operation, int rail) const {
   std::string text = operation.sending              ? concat("sending to rank ", operation.peer)
                      : operation.peer == any_source ? std::string("receiving from any rank")
                                                     : concat("receiving from rank ", operation.peer);
-  if (operation.transfer != 0) text += concat(", transfer ", operation.transfer);
   if (operation.peer == any_source) return text;
+  text += operation.transfer != 0 ? concat(", transfer ", operation.transfer) : std::string(", no transfer begun");
   if (topology.same_node(rank, operation.peer)) return text + ", inside the node";
   const int home = routes.home(topology.node_of(operation.peer));
   return text + concat(", rail ", rail >= 0 ? rail : home);
@@ -320,33 +320,29 @@ void Endpoint::on_frame(Link link, const Header& header, Arrival arrival, std::s
   if (arrival != 0) courier.relay(header, arrival);
 }
 
-void Endpoint::fail_all(Outcome::Kind kind, const std::string& text) {
-  const auto failed = [&](Operation operation, int rail) {
-    const auto known = open.find(operation);
-    return Outcome{kind, known == open.end() ? text : concat(text, " (", describe(known->second, rail), ")")};
-  };
-  for (std::size_t peer = 0; peer < out.size(); ++peer) {
-    while (!out[peer].empty()) {
-      const auto& [transfer, message] = *out[peer].begin();
-      end_outgoing(static_cast<int>(peer), transfer, failed(message->operation, -1));
-    }
-    std::vector<std::uint64_t> received;
-    for (const auto& [transfer, _] : in[peer]) received.push_back(transfer);
-    for (const std::uint64_t transfer : received) {
-      const Incoming& message = in[peer].at(transfer);
-      end_incoming(static_cast<int>(peer), transfer, failed(message.operation, message.last_rail));
-    }
-  }
-  for (const Posted& receive : matcher.withdraw_all()) complete(receive.operation, failed(receive.operation, -1));
+Outcome Endpoint::peer_lost(const std::string& text, Operation operation, int rail) const {
+  const auto known = open.find(operation);
+  return {Outcome::Kind::peer_lost, known == open.end() ? text : concat(text, " (", describe(known->second, rail), ")")};
 }
 
-void Endpoint::fail_with(int peer, Outcome::Kind kind, const std::string& text) {
+void Endpoint::fail_with(int peer, const std::string& text) {
   const auto from = static_cast<std::size_t>(peer);
-  while (!out[from].empty()) end_outgoing(peer, out[from].begin()->first, {kind, text});
+  while (!out[from].empty()) {
+    const auto& [transfer, message] = *out[from].begin();
+    end_outgoing(peer, transfer, peer_lost(text, message->operation, -1));
+  }
   std::vector<std::uint64_t> received;
   for (const auto& [transfer, _] : in[from]) received.push_back(transfer);
-  for (const std::uint64_t transfer : received) end_incoming(peer, transfer, {kind, text});
-  for (const Posted& receive : matcher.withdraw_from(peer)) complete(receive.operation, {kind, text});
+  for (const std::uint64_t transfer : received) {
+    const Incoming& message = in[from].at(transfer);
+    end_incoming(peer, transfer, peer_lost(text, message.operation, message.last_rail));
+  }
+  for (const Posted& receive : matcher.withdraw_from(peer)) complete(receive.operation, peer_lost(text, receive.operation, -1));
+}
+
+void Endpoint::fail_all(const std::string& text) {
+  for (int peer = 0; peer < topology.ranks(); ++peer) fail_with(peer, text);
+  for (const Posted& receive : matcher.withdraw_all()) complete(receive.operation, peer_lost(text, receive.operation, -1));
 }
 
 void Endpoint::forget(int peer) {
@@ -364,7 +360,7 @@ void Endpoint::lose(int peer, const std::string& why) {
   for (int other = 0; other < topology.ranks(); ++other)
     if (other != rank && !routes.is_gone(other))
       reply(Kind::cause, other, 0, {.value = static_cast<std::uint64_t>(peer)}, std::as_bytes(std::span(lost_text)));
-  fail_all(Outcome::Kind::peer_lost, lost_text);
+  fail_all(lost_text);
 }
 
 void Endpoint::on_goodbye(int peer) {
@@ -387,25 +383,25 @@ void Endpoint::fail_stranded() {
       if (message->chunks() > 0) chunked.push_back(transfer);
     for (const std::uint64_t transfer : chunked) {
       reply(Kind::cancel, peer, transfer);
-      end_outgoing(
-          peer, transfer,
-          {Outcome::Kind::peer_lost, concat("rank ", peer, " is out of reach: the ranks that drive its NICs left the group")});
+      const Operation operation = out[static_cast<std::size_t>(peer)].at(transfer)->operation;
+      const std::string text = concat("rank ", peer, " is out of reach: the ranks that drive its NICs left the group");
+      end_outgoing(peer, transfer, peer_lost(text, operation, -1));
     }
   }
   if (!alone) return;
   for (const Posted& receive : matcher.withdraw_from(any_source))
-    complete(receive.operation, {Outcome::Kind::peer_lost, left_text(leaving_last) + ", the last of the others"});
+    complete(receive.operation, peer_lost(left_text(leaving_last) + ", the last of the others", receive.operation, -1));
 }
 
 std::string Endpoint::left_text(int peer) { return concat("rank ", peer, " left the group"); }
 
 bool Endpoint::refused(Operation operation, int peer) {
   if (lost_rank >= 0)
-    complete(operation, {Outcome::Kind::peer_lost, concat(lost_text, " (", describe(open.at(operation), -1), ")")});
+    complete(operation, peer_lost(lost_text, operation, -1));
   else if (left)
     complete(operation, {Outcome::Kind::aborted, "this rank has left the group"});
   else if (peer != any_source && routes.is_gone(peer))
-    complete(operation, {Outcome::Kind::peer_lost, left_text(peer)});
+    complete(operation, peer_lost(left_text(peer), operation, -1));
   else
     return false;
   return true;
@@ -451,7 +447,7 @@ void Endpoint::poll(Time time) {
     }
     const int gone = peer->first;
     peer = leaving.erase(peer);
-    fail_with(gone, Outcome::Kind::peer_lost, left_text(gone));
+    fail_with(gone, left_text(gone));
     fail_stranded();
   }
   for (auto peer = goodbyes.begin(); peer != goodbyes.end();) {

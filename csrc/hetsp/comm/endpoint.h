@@ -92,8 +92,9 @@ struct Endpoint {
   void deliver(const Header& header, Arrival arrival, std::span<const std::byte> payload);
   [[nodiscard]] bool foreign(const Header& header) const;
   void on_frame(Link link, const Header& header, Arrival arrival, std::span<const std::byte> payload);
-  void fail_all(Outcome::Kind kind, const std::string& text);
-  void fail_with(int peer, Outcome::Kind kind, const std::string& text);
+  [[nodiscard]] Outcome peer_lost(const std::string& text, Operation operation, int rail) const;
+  void fail_with(int peer, const std::string& text);
+  void fail_all(const std::string& text);
   void forget(int peer);
   void lose(int peer, const std::string& why);
   void on_goodbye(int peer);

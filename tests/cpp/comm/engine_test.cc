@@ -301,13 +301,13 @@ TEST(a_goodbye_is_no_death) {
   group.engine(0).on_link_broken({Stage::control, 3, 0}, "closed");
   group.settle(600);
   CHECK(group.outcome(1).kind == Outcome::Kind::done);
-  CHECK_EQ(group.outcome(2).what, std::string("rank 3 left the group"));
+  CHECK_EQ(group.outcome(2).what, std::string("rank 3 left the group (receiving from rank 3, no transfer begun, rail 0)"));
   CHECK(!group.done(3));
   group.engine(1).send(5, 0, 7, large, 0);
   group.settle();
   CHECK(group.outcome(3).kind == Outcome::Kind::done && more == large);
   group.engine(0).send(6, 3, 5, sent, 0);
-  CHECK_EQ(group.outcome(6).what, std::string("rank 3 left the group"));
+  CHECK_EQ(group.outcome(6).what, std::string("rank 3 left the group (sending to rank 3, no transfer begun, rail 0)"));
 }
 
 TEST(what_nobody_is_left_to_carry_or_send_fails) {
@@ -319,7 +319,9 @@ TEST(what_nobody_is_left_to_carry_or_send_fails) {
   group.settle(600);
   group.engine(3).receive(2, 1, 5, more, 0);
   group.settle();
-  CHECK_EQ(group.outcome(1).what, std::string("rank 3 is out of reach: the ranks that drive its NICs left the group"));
+  CHECK_EQ(group.outcome(1).what,
+           std::string("rank 3 is out of reach: the ranks that drive its NICs left the group (sending to "
+                       "rank 3, transfer 1, rail 0)"));
   CHECK(group.outcome(2).kind == Outcome::Kind::aborted);
   group.engine(1).send(3, 3, 6, sent, 0);  // small ones find their way
   group.engine(3).receive(4, 1, 6, got, 0);
@@ -330,7 +332,7 @@ TEST(what_nobody_is_left_to_carry_or_send_fails) {
   group.engine(3).leave();
   group.settle(600);
   CHECK(group.outcome(5).kind == Outcome::Kind::peer_lost);
-  CHECK(group.outcome(5).what.ends_with("left the group, the last of the others"));
+  CHECK(group.outcome(5).what.ends_with("left the group, the last of the others (receiving from any rank)"));
 }
 
 TEST(a_rail_that_breaks_gives_its_chunks_to_the_others) {
