@@ -34,11 +34,13 @@ class Series:
     times_down: int = 0
     foreign: int = 0
     duplicates: int = 0
-    seconds: float = 0.0
+    starting: float = 0.0  # seconds until the first exchange; the first group's ranks wait for a server that imports torch
+    seconds: float = 0.0  # of all exchanges
 
     def describe(self) -> str:
         return (
-            f"{self.faults} faults in {self.seconds:.1f} s ({', '.join(self.told)}); wrong: {self.wrong}; "
+            f"{self.faults} faults in {self.seconds:.1f} s, after {self.starting:.1f} s of starting "
+            f"({', '.join(self.told)}); wrong: {self.wrong}; "
             f"{self.resent} chunks again, rails down {self.times_down} times, "
             f"{self.duplicates} duplicates and {self.foreign} foreign frames dropped"
         )
@@ -101,10 +103,12 @@ def one_group(hosts: Hosts, draw: random.Random, faults: int, seconds: float = 1
     found, begin = Series(), time.monotonic()
     hosts.heal()
     broken: set[int] = set()
+    begun: list[float] = []
     jobs = [random_messages(draw) for _ in range(faults)]
     with Run(hosts, endure, jobs, seconds=seconds) as run:
         for _ in range(faults):
             run.hear("started")
+            begun.append(time.monotonic())
             time.sleep(draw.choice([0.0, draw.uniform(0.0, 0.05), draw.uniform(0.0, 0.4)]))
             told, lasting = inject(hosts, run, draw)
             broken |= lasting
@@ -115,13 +119,15 @@ def one_group(hosts: Hosts, draw: random.Random, faults: int, seconds: float = 1
                 hosts.heal()
                 broken = set()
         ranks = run.results()
+    begun.append(time.monotonic())
+    found.told = [f"{told} {end - start:.1f} s" for told, start, end in zip(found.told, begun, begun[1:], strict=False)]
     found.wrong = [message for rank in ranks for message in rank["wrong"]]
     for rank in ranks:
         found.resent += rank["statistics"]["chunks_resent"]
         found.foreign += rank["statistics"]["foreign_dropped"]
         found.duplicates += rank["statistics"]["duplicates_dropped"]
         found.times_down += sum(rail["times_down"] for rail in rank["statistics"]["lanes"])
-    found.seconds = time.monotonic() - begin
+    found.starting, found.seconds = begun[0] - begin, begun[-1] - begun[0]
     return found
 
 
