@@ -17,7 +17,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bench.support.bars import Case, main_with_bars
+from bench.support.bars import Case
+from bench.support.two_hosts import main_over_hosts
 from tests.multirank.nic import fault_series
 from tests.multirank.nic.death import lose_a_rank
 from tests.multirank.nic.faulted import under_fault
@@ -165,17 +166,9 @@ def series(hosts: Hosts, options: argparse.Namespace) -> Iterator[Case]:
 CASES = {"weak": weak_nics, "failing": failing_nics, "forming": forming, "deaths": deaths, "series": series}
 
 
-def run(options: argparse.Namespace) -> Iterator[Case]:
-    with Hosts(nics=4, rate=options.rate) as hosts:
-        for name, cases in CASES.items():
-            if options.only in (None, name):
-                yield from cases(hosts, options)
-
-
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rate", type=int, default=400, help="Mbit/s of each NIC")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--groups", type=int, default=20, help="of the series of faults, ten in each")
-    parser.add_argument("--only", choices=CASES, help="one kind of case")
-    main_with_bars(run, parser)
+    main_over_hosts(
+        __doc__,
+        CASES,
+        lambda parser: parser.add_argument("--groups", type=int, default=20, help="of the series of faults, ten in each"),
+    )

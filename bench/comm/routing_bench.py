@@ -19,7 +19,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from bench.support.bars import Case, main_with_bars
+from bench.support.bars import Case
+from bench.support.two_hosts import main_over_hosts
 from tests.multirank.nic.hosts import Hosts
 from tests.multirank.nic.run import Rank, Run
 from tests.multirank.nic.traffic import MIB, Message, Session, exchange, flows, hot_pair, pattern, ring
@@ -214,17 +215,9 @@ CASES = {
 }
 
 
-def run(options: argparse.Namespace) -> Iterator[Case]:
-    with Hosts(nics=4, rate=options.rate) as hosts:
-        for name, cases in CASES.items():
-            if options.only in (None, name):
-                yield from cases(hosts, options)
-
-
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backend", default="hetsp", help="hetsp, or gloo to see that the ratios are 1")
-    parser.add_argument("--rate", type=int, default=400, help="Mbit/s of each NIC")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", choices=CASES, help="one kind of case")
-    main_with_bars(run, parser)
+    main_over_hosts(
+        __doc__,
+        CASES,
+        lambda parser: parser.add_argument("--backend", default="hetsp", help="hetsp, or gloo to see that the ratios are 1"),
+    )
