@@ -4,6 +4,7 @@
 #include <torch/csrc/utils/pybind.h>
 #include <torch/version.h>
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
@@ -128,6 +129,8 @@ c10::intrusive_ptr<Backend> create(int rank, int size, std::chrono::milliseconds
   options.job = job;
   if (direct_bytes > 0) options.direct_bytes = direct_bytes;
   if (chunk_bytes > 0) options.chunk_bytes = chunk_bytes;
+  // What is not spread gains nothing from asking first.
+  options.rail_eager_bytes = std::min({options.chunk_bytes, options.direct_bytes - 1, options.eager_window / 4});
   auto links = links_of(topology, rank, local, control, rails);
   auto backend = c10::make_intrusive<Backend>(rank, std::move(topology), options, timeout, std::move(links),
                                               python_dialler(std::move(connect), rank));

@@ -112,7 +112,13 @@ void Courier::route(Frame frame) {
     header.way = static_cast<std::uint16_t>(rails.front() + 1);
     return put(routes_.hop(to, rails.front()), std::move(frame));
   }
-  if (control.rail.up()) return put(control.link, std::move(frame));
+  if (header.length > options_.control_bytes && eager && !routes_.reachable(control.node)) {
+    // No rail comes back, so its message fails; the place of its offer must be taken all the same, or those after it wait.
+    header.length = 0;
+    header.flags = 0;
+    frame.payload.clear();
+  }
+  if (control.rail.up() && header.length <= options_.control_bytes) return put(control.link, std::move(frame));
   stranded_.push_back(std::move(frame));
 }
 

@@ -28,6 +28,7 @@ class Courier {
   struct Options {
     std::uint64_t job = 0;
     std::size_t chunk_bytes = 0;
+    std::size_t control_bytes = 0;  // the largest payload that may cross a control link
   };
   struct Change {  // of a rail that this rank owns
     int node = 0, rail = 0;

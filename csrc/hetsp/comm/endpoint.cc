@@ -28,7 +28,8 @@ Endpoint::Endpoint(const Topology& of, int self, const EngineOptions& given, Tra
       transport(wires),
       now(start),
       routes(topology, rank),
-      courier(topology, rank, {.job = options.job, .chunk_bytes = options.chunk_bytes}, routes, transport, now),
+      courier(topology, rank, {.job = options.job, .chunk_bytes = options.chunk_bytes, .control_bytes = options.eager_bytes},
+              routes, transport, now),
       router(topology, rank, options.chunk_bytes, routes, courier, counts),
       matcher(topology.ranks()),
       transfers(static_cast<std::size_t>(topology.ranks()), 0),
@@ -378,10 +379,10 @@ void Endpoint::fail_stranded() {
     alone = false;
     const int node = topology.node_of(peer);
     if (node == own || routes.reachable(node)) continue;
-    std::vector<std::uint64_t> chunked;  // small messages find their way over the control link
+    std::vector<std::uint64_t> large;  // small messages find their way over the control link
     for (const auto& [transfer, message] : out[static_cast<std::size_t>(peer)])
-      if (message->chunks() > 0) chunked.push_back(transfer);
-    for (const std::uint64_t transfer : chunked) {
+      if (message->chunks() > 0 || message->size > options.eager_bytes) large.push_back(transfer);
+    for (const std::uint64_t transfer : large) {
       reply(Kind::cancel, peer, transfer);
       const Operation operation = out[static_cast<std::size_t>(peer)].at(transfer)->operation;
       const std::string text = concat("rank ", peer, " is out of reach: the ranks that drive its NICs left the group");
@@ -412,6 +413,12 @@ void Endpoint::begin(Operation operation, bool sending, int peer) {
   const bool allowed = (peer == any_source && !sending) || (peer >= 0 && peer < topology.ranks() && peer != rank);
   require(allowed, "rank ", peer, " is no peer of rank ", rank, " in a group of ", topology.ranks());
   open.emplace(operation, Open{.sending = sending, .peer = peer});
+}
+
+std::size_t Endpoint::eager_limit(int peer) const {
+  const int node = topology.node_of(peer);
+  const bool over_rails = node != topology.node_of(rank) && routes.reachable(node);
+  return over_rails ? std::max(options.eager_bytes, options.rail_eager_bytes) : options.eager_bytes;
 }
 
 bool Endpoint::spreads(int peer, std::size_t bytes) const {

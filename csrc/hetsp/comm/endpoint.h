@@ -104,6 +104,7 @@ struct Endpoint {
   // An operation that cannot begin ends at once: true.
   bool refused(Operation operation, int peer);
   void begin(Operation operation, bool sending, int peer);
+  [[nodiscard]] std::size_t eager_limit(int peer) const;  // the largest message to it that travels inside its offer
   [[nodiscard]] bool spreads(int peer, std::size_t bytes) const;
   void poll(Time time);
   [[nodiscard]] Time deadline() const;

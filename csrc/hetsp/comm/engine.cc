@@ -22,6 +22,8 @@ struct Engine::State : Endpoint {
 Engine::Engine(const Topology& topology, int rank, const EngineOptions& options, Transport& transport, Time now) {
   require(rank >= 0 && rank < topology.ranks(), "rank ", rank, " is not in a group of ", topology.ranks());
   require(options.chunk_bytes > 0, "chunk_bytes is 0, must be at least 1");
+  require(options.rail_eager_bytes <= options.chunk_bytes, "rail_eager_bytes is ", options.rail_eager_bytes,
+          ", must be no more than chunk_bytes, which is ", options.chunk_bytes);
   state_ = std::make_unique<State>(topology, rank, options, transport, now);
 }
 
@@ -34,7 +36,7 @@ void Engine::send(Operation operation, int peer, std::int64_t tag, std::span<con
   const auto to = static_cast<std::size_t>(peer);
   std::size_t& waiting = state.eager_waiting[to];
   const std::size_t counted = std::max(bytes.size(), kEagerFloor);
-  const bool eager = bytes.size() <= state.options.eager_bytes && waiting + counted <= state.options.eager_window &&
+  const bool eager = bytes.size() <= state.eager_limit(peer) && waiting + counted <= state.options.eager_window &&
                      (bytes.empty() || !is_on_device(type));
   const std::size_t window = std::max<std::size_t>(2, state.options.message_window / state.options.chunk_bytes);
   auto message = std::make_unique<Outgoing>(eager ? 0 : bytes.size(), state.options.chunk_bytes, window);

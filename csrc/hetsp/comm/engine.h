@@ -17,7 +17,8 @@ namespace hetsp::comm {
 struct EngineOptions {
   std::uint64_t job = 0;                 // one incarnation of one group: equal on all its ranks, never used again
   std::size_t chunk_bytes = 256 * 1024;  // largest payload of a frame; equal on all ranks
-  std::size_t eager_bytes = 32 * 1024;   // messages up to this size travel inside their offer
+  std::size_t eager_bytes = 32 * 1024;   // messages up to this size travel inside their offer, over any link
+  std::size_t rail_eager_bytes = 0;      // ... or up to this one, over rails alone; no more than chunk_bytes
   std::size_t direct_bytes = 256 * 1024;        // messages below this size are never spread
   std::size_t eager_window = 1 << 20;  // bytes of eager messages that may wait at one destination; beyond, they ask first
   std::size_t message_window = 16 << 20;  // bytes of one message that may be under way

@@ -14,15 +14,9 @@
 using namespace hetsp::comm;
 using wires::grid;
 using wires::Group;
+using wires::noise;
 
 namespace {
-
-std::vector<std::byte> noise(std::size_t bytes, unsigned seed) {
-  std::mt19937 random(seed);
-  std::vector<std::byte> data(bytes);
-  for (std::byte& one : data) one = static_cast<std::byte>(random());
-  return data;
-}
 
 constexpr EngineOptions kSmall{.job = 7, .chunk_bytes = 1000, .eager_bytes = 100, .direct_bytes = 3000};
 
@@ -177,23 +171,6 @@ TEST(thousands_of_messages_in_flight_keep_their_order) {
     CHECK(group.engine(0).idle() && group.engine(3).idle());
     CHECK_EQ(group.held(), std::size_t{0});
   }
-}
-
-// What waits for its receive at the destination is no more than the window, however much is sent.
-TEST(eager_messages_that_wait_are_limited) {
-  Group group(grid(2, 1, 1), {.job = 7, .eager_bytes = 100, .eager_window = 1000});
-  const auto sent = noise(100, 8);
-  for (Operation i = 1; i <= 50; ++i) group.engine(0).send(i, 1, 0, sent, 0);
-  group.settle();
-  std::size_t inside = 0;
-  for (const Header& header : group.seen) inside += header.kind == Kind::offer ? header.length : 0;
-  CHECK_EQ(inside, std::size_t{1000});
-  std::vector<std::vector<std::byte>> got(50, std::vector<std::byte>(100));
-  for (Operation i = 1; i <= 50; ++i) group.engine(1).receive(100 + i, 0, 0, got[i - 1], 0);
-  group.settle();
-  for (const auto& one : got) CHECK(one == sent);
-  group.engine(0).send(99, 1, 0, sent, 0);  // there is room again
-  CHECK_EQ(group.engine(0).statistics().eager, std::uint64_t{11});
 }
 
 TEST(frames_of_another_epoch_are_dropped_counted_and_not_answered) {

@@ -46,6 +46,7 @@ inline GroupOptions random_group(Dice& dice) {
   if (dice.once_in(4)) o.hiccups = 0.01;
   if (!dice.once_in(3)) o.ghosts = 0.5, o.late_chunks = 0.02, o.foreigners = 0.02;
   o.engine = {.job = 1 + dice.below(1000), .chunk_bytes = 4096, .eager_bytes = 512, .direct_bytes = 4096};
+  if (dice.once_in(2)) o.engine.rail_eager_bytes = 4095;
   o.engine.eager_window = 8192;
   o.engine.message_window = 128 * 1024;
   return o;

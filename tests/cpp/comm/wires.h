@@ -5,6 +5,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <random>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -26,6 +27,13 @@ inline Topology grid(int nodes, int ranks, int nics) {
     all.push_back(one);
   }
   return Topology(all);
+}
+
+inline std::vector<std::byte> noise(std::size_t bytes, unsigned seed) {
+  std::mt19937 random(seed);
+  std::vector<std::byte> data(bytes);
+  for (std::byte& one : data) one = static_cast<std::byte>(random());
+  return data;
 }
 
 class Group {
