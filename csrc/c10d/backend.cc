@@ -32,18 +32,25 @@ void check_tag(int tag) { require(tag >= 0, "tag ", tag, " is negative"); }
 }  // namespace
 
 Backend::Backend(int rank, comm::Topology topology, comm::EngineOptions options, std::chrono::milliseconds timeout,
-                 std::vector<LinkEnd> links, Dialler dialler)
+                 std::vector<LinkEnd> links, Dialler dialler, const std::optional<DeviceSetup>& device)
     : ::c10d::Backend(rank, topology.ranks()),
       job_(options.job),
       ring_(ring_of(topology, rank)),
       timeout_(timeout),
       callbacks_(std::make_shared<TaskThread>()),
-      driver_(std::make_shared<Driver>(std::move(topology), rank, options, std::move(links), std::move(dialler))),
+      driver_(std::make_shared<Driver>(std::move(topology), rank, options, std::move(links), std::move(dialler), device)),
+      device_(device ? device->device : -1),
       collectives_(*driver_) {}
 
 Backend::~Backend() { stop({}); }
 
-void Backend::abort() { stop({}); }
+void Backend::abort() {
+  if (device_collectives_) {
+    const WithoutGil waiting;
+    device_collectives_->abort();
+  }
+  stop({});
+}
 
 // Messages of others may pass through this rank, which drives a NIC of their node: so it leaves when all are about to.
 void Backend::shutdown() {
@@ -56,12 +63,17 @@ void Backend::shutdown() {
       all_come->abort();  // somebody is lost, or stays: no reason for this rank to do so
     }
   }
+  if (device_collectives_) {
+    const WithoutGil waiting;
+    device_collectives_->shutdown();
+  }
   stop(failed_ ? std::chrono::seconds(0) : shutdown_grace);
 }
 
 void Backend::stop(std::chrono::milliseconds grace) {
   const WithoutGil waiting;
   driver_->close(grace);
+  ready_->close();
   collectives_.close();
   callbacks_->close();
 }
@@ -85,17 +97,67 @@ c10::intrusive_ptr<::c10d::Work> Backend::send(std::vector<at::Tensor>& tensors,
   require(destination >= 0 && destination < size_ && destination != rank_, "destination rank ", destination,
           " of a send is not another rank of this group of ", size_);
   check_tag(tag);
-  const HostTensor host(tensor, HostTensor::Use::read);
+  const bool on_device = on_lanes(tensor, "send");
+  const FlatTensor flat(tensor, FlatTensor::Use::read, on_device);
   auto work = make_work(::c10d::OpType::SEND, concat("send to rank ", destination, " (tag ", tag, ")"), {}, {});
-  const auto operation =
-      driver_->send(destination, tag, host.bytes(), type_code(tensor), [work, host, this](const comm::Outcome& outcome, int) {
-        if (outcome.kind == comm::Outcome::Kind::peer_lost) failed_ = true;
-        work->end(exception_of({outcome.kind, with_type_names(outcome.what)}), rank_);
-      });
-  work->on_abort([driver = std::weak_ptr<Driver>(driver_), operation] {
-    if (const auto alive = driver.lock()) alive->cancel(operation, "the send was aborted");
-  });
+  auto done = [work, flat, this](const comm::Outcome& outcome, int) {
+    if (outcome.kind == comm::Outcome::Kind::peer_lost) failed_ = true;
+    work->end(exception_of({outcome.kind, with_type_names(outcome.what)}), rank_);
+  };
+  post(work, on_device ? std::optional(tensor.device()) : std::nullopt, "the send was aborted",
+       [destination, tag, bytes = flat.bytes(), type = type_code(tensor, on_device), done = std::move(done)](Driver& driver) {
+         return driver.send(destination, tag, bytes, type, done);
+       });
   return work;
+}
+
+// A device's work may take long; what is posted here waits for it in a thread, not on a stream, where a rail would be taken for
+// silent meanwhile, and not in the engine, whose order of posting is the order in which messages match.
+void Backend::post(const c10::intrusive_ptr<Work>& work, const std::optional<at::Device>& device, const char* aborted,
+                   std::function<comm::Operation(Driver&)> start) {
+  if (!device) {
+    const comm::Operation operation = start(*driver_);
+    return work->on_abort([driver = std::weak_ptr<Driver>(driver_), operation, aborted] {
+      if (const auto alive = driver.lock()) alive->cancel(operation, aborted);
+    });
+  }
+  const auto operation = std::make_shared<comm::Operation>(0);
+  auto begin = [work, operation, start = std::move(start), driver = driver_, moment = std::make_shared<Moment>(*device)] {
+    try {
+      moment->wait();
+      *operation = start(*driver);
+    } catch (const std::exception&) {
+      work->end(std::current_exception(), -1);
+    }
+  };
+  work->on_abort([ready = std::weak_ptr<TaskThread>(ready_), driver = std::weak_ptr<Driver>(driver_), operation, aborted] {
+    const auto thread = ready.lock();
+    if (!thread) return;
+    thread->put([driver, operation, aborted] {  // behind the task that begins it
+      if (const auto alive = driver.lock(); alive && *operation != 0) alive->cancel(*operation, aborted);
+    });
+  });
+  if (!ready_->put(std::move(begin))) work->end(std::make_exception_ptr(OperationAborted("the group was shut down")), rank_);
+}
+
+bool Backend::on_lanes(const at::Tensor& tensor, const char* what) const {
+  if (!lanes_ || !tensor.is_cuda()) return false;
+  require(tensor.device().index() == device_, what, ": a tensor on ", tensor.device(),
+          ", but this group's lanes are of cuda:", device_, ", the current device when it was made");
+  return true;
+}
+
+::c10d::Backend* Backend::elsewhere(const at::Tensor& tensor) const {
+  return lanes_ && tensor.is_cuda() && !coalescing_ ? device_collectives_.get() : nullptr;
+}
+
+::c10d::Backend* Backend::elsewhere(const std::vector<at::Tensor>& tensors) const {
+  return tensors.empty() ? nullptr : elsewhere(tensors.front());
+}
+
+void Backend::use_lanes(c10::intrusive_ptr<::c10d::Backend> collectives) {
+  device_collectives_ = std::move(collectives);
+  lanes_ = true;
 }
 
 c10::intrusive_ptr<::c10d::Work> Backend::recv(std::vector<at::Tensor>& tensors, int source, int tag) {
@@ -111,17 +173,18 @@ c10::intrusive_ptr<::c10d::Work> Backend::recvAnysource(std::vector<at::Tensor>&
 c10::intrusive_ptr<::c10d::Work> Backend::receive(std::vector<at::Tensor>& tensors, int source, int tag, ::c10d::OpType type) {
   const at::Tensor& tensor = only(tensors, "recv");
   check_tag(tag);
-  const HostTensor host(tensor, HostTensor::Use::write);
+  const bool on_device = on_lanes(tensor, "recv");
+  const FlatTensor flat(tensor, FlatTensor::Use::write, on_device);
   const std::string from = source == comm::any_source ? "any rank" : concat("rank ", source);
   auto work = make_work(type, concat("recv from ", from, " (tag ", tag, ")"), {}, {tensor});
-  const auto done = [work, host, this](const comm::Outcome& outcome, int sender) {
+  auto done = [work, flat, this](const comm::Outcome& outcome, int sender) {
     if (outcome.kind == comm::Outcome::Kind::peer_lost) failed_ = true;
-    if (outcome.kind != comm::Outcome::Kind::done || !host.copied()) {
+    if (outcome.kind != comm::Outcome::Kind::done || !flat.copied()) {
       return work->end(exception_of({outcome.kind, with_type_names(outcome.what)}), sender);
     }
-    const auto finish = [work, host, sender] {
+    const auto finish = [work, flat, sender] {
       try {
-        host.commit();
+        flat.commit();
         work->end(nullptr, sender);
       } catch (const std::exception&) {
         work->end(std::current_exception(), sender);
@@ -129,10 +192,10 @@ c10::intrusive_ptr<::c10d::Work> Backend::receive(std::vector<at::Tensor>& tenso
     };
     if (!callbacks_->put(finish)) finish();
   };
-  const auto operation = driver_->receive(source, tag, host.bytes(), type_code(tensor), done);
-  work->on_abort([driver = std::weak_ptr<Driver>(driver_), operation] {
-    if (const auto alive = driver.lock()) alive->cancel(operation, "the recv was aborted");
-  });
+  post(work, on_device ? std::optional(tensor.device()) : std::nullopt, "the recv was aborted",
+       [source, tag, bytes = flat.bytes(), type_of = type_code(tensor, on_device), done = std::move(done)](Driver& driver) {
+         return driver.receive(source, tag, bytes, type_of, done);
+       });
   return work;
 }
 

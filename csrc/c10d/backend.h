@@ -7,6 +7,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,7 +27,7 @@ namespace hetsp::routed {
 class Backend : public ::c10d::Backend {
  public:
   Backend(int rank, comm::Topology topology, comm::EngineOptions options, std::chrono::milliseconds timeout,
-          std::vector<LinkEnd> links, Dialler dialler);
+          std::vector<LinkEnd> links, Dialler dialler, const std::optional<DeviceSetup>& device = {});
   ~Backend() override;
 
   const std::string getBackendName() const override { return "hetsp"; }
@@ -39,6 +40,13 @@ class Backend : public ::c10d::Backend {
   void shutdown() override;  // what was sent still arrives
   std::uint64_t job() const { return job_; }
   comm::Statistics statistics() { return driver_->statistics(); }
+
+  // Lanes for the memory of the device that this backend was made with; all ranks use them, or none does. Collectives on such
+  // tensors go to `collectives` where it is there: routing cannot help them.
+  std::string lanes_settled() { return driver_->device_settled(); }  // waits; empty, or why there are none
+  void use_lanes(c10::intrusive_ptr<::c10d::Backend> collectives);
+  void turn_lanes_off() { driver_->turn_off_device(); }
+  DeviceStatistics lane_statistics() { return driver_->device_statistics(); }
 
   c10::intrusive_ptr<::c10d::Work> send(std::vector<at::Tensor>& tensors, int destination, int tag) override;
   c10::intrusive_ptr<::c10d::Work> recv(std::vector<at::Tensor>& tensors, int source, int tag) override;
@@ -88,13 +96,19 @@ class Backend : public ::c10d::Backend {
   struct Plan {
     Program program;
     std::uint16_t type = 0;
-    std::vector<HostTensor> outputs;  // written back at the end
+    std::vector<FlatTensor> outputs;  // written back at the end
     std::vector<at::Tensor> kept;
   };
 
   c10::intrusive_ptr<Work> make_work(::c10d::OpType type, std::string what, std::chrono::milliseconds timeout,
                                      std::vector<at::Tensor> results);
   c10::intrusive_ptr<::c10d::Work> receive(std::vector<at::Tensor>& tensors, int source, int tag, ::c10d::OpType type);
+  bool on_lanes(const at::Tensor& tensor, const char* what) const;  // its bytes go by the lanes of the device
+  ::c10d::Backend* elsewhere(const at::Tensor& tensor) const;  // who carries out its collectives; null: this backend
+  ::c10d::Backend* elsewhere(const std::vector<at::Tensor>& tensors) const;
+  // Posts once the device has done what the tensor waits for, or at once on the host; sets how to abort the work.
+  void post(const c10::intrusive_ptr<Work>& work, const std::optional<at::Device>& device, const char* aborted,
+            std::function<comm::Operation(Driver&)> start);
   c10::intrusive_ptr<::c10d::Work> start(Plan plan, ::c10d::OpType type, const char* what, std::chrono::milliseconds timeout,
                                          std::vector<at::Tensor> results);
   void stop(std::chrono::milliseconds grace);
@@ -108,7 +122,8 @@ class Backend : public ::c10d::Backend {
   void plan_allgather_base(Plan& plan, const at::Tensor& output, const at::Tensor& input) const;
   void plan_reduce_scatter_base(Plan& plan, const at::Tensor& output, const at::Tensor& input,
                                 const ::c10d::ReduceOp& op) const;
-  std::vector<at::Tensor> take(Plan& plan, const std::vector<at::Tensor>& tensors, HostTensor::Use use, const char* what) const;
+  std::vector<at::Tensor> take(Plan& plan, const std::vector<at::Tensor>& tensors, FlatTensor::Use use, const char* what,
+                               bool on_device = false) const;
 
   const std::uint64_t job_;
   const Ring ring_;
@@ -117,6 +132,10 @@ class Backend : public ::c10d::Backend {
   std::atomic<std::uint64_t> collectives_posted_{0};
   const std::shared_ptr<TaskThread> callbacks_;
   const std::shared_ptr<Driver> driver_;
+  const int device_;  // whose memory the lanes carry; -1: none
+  std::atomic<bool> lanes_{false};
+  c10::intrusive_ptr<::c10d::Backend> device_collectives_;
+  const std::shared_ptr<TaskThread> ready_ = std::make_shared<TaskThread>();  // waits for devices, in the order of posting
   CollectiveThread collectives_;
   bool coalescing_ = false;
   std::vector<c10::intrusive_ptr<Work>> coalesced_;

@@ -11,7 +11,7 @@ namespace hetsp::routed {
 namespace {
 
 using ::c10d::OpType;
-using Use = HostTensor::Use;
+using Use = FlatTensor::Use;
 
 constexpr std::size_t small_bytes = 8192;       // whole: where one round of p - 1 messages beats p - 1 rounds
 constexpr std::size_t small_broadcast = 32768;  // the root sends it p - 1 times
@@ -80,7 +80,7 @@ c10::intrusive_ptr<::c10d::Work> Backend::start(Plan plan, OpType type, const ch
   ++collectives_posted_;
   auto done = [work, this, outputs = std::move(plan.outputs), kept = std::move(plan.kept)](std::exception_ptr failure) {
     try {
-      if (!failure) std::for_each(outputs.begin(), outputs.end(), [](const HostTensor& output) { output.commit(); });
+      if (!failure) std::for_each(outputs.begin(), outputs.end(), [](const FlatTensor& output) { output.commit(); });
     } catch (const std::exception&) {
       failure = std::current_exception();
     }
@@ -97,21 +97,22 @@ c10::intrusive_ptr<::c10d::Work> Backend::start(Plan plan, OpType type, const ch
   return work;
 }
 
-std::vector<at::Tensor> Backend::take(Plan& plan, const std::vector<at::Tensor>& tensors, Use use, const char* what) const {
+std::vector<at::Tensor> Backend::take(Plan& plan, const std::vector<at::Tensor>& tensors, Use use, const char* what,
+                                      bool on_device) const {
   require(static_cast<int>(tensors.size()) == size_, what, " needs one tensor for each of ", size_, " ranks, not ",
           tensors.size());
   std::vector<at::Tensor> flat;
   for (const at::Tensor& tensor : tensors) {
     check_type(tensor, tensors.front(), what);
-    const HostTensor host(tensor, use);
-    flat.push_back(host.flat());
+    const FlatTensor taken(tensor, use, on_device);
+    flat.push_back(taken.flat());
     if (use == Use::read) {
-      plan.kept.push_back(host.flat());
+      plan.kept.push_back(taken.flat());
     } else {
-      plan.outputs.push_back(host);
+      plan.outputs.push_back(taken);
     }
   }
-  plan.type = type_code(tensors.front());
+  plan.type = type_code(tensors.front(), on_device);
   return flat;
 }
 
@@ -175,6 +176,11 @@ void Backend::plan_alltoall(Plan& plan, const std::vector<at::Tensor>& outputs, 
           " elements and expects ", outputs[rank_].numel());
   const at::Tensor& own = outputs[rank_];
   own.copy_(inputs[rank_]);
+  if (comm::is_on_device(plan.type)) {
+    Round ready;  // no message: until the device is there
+    ready.then = [moment = std::make_shared<Moment>(own.device())] { moment->wait(); };
+    plan.program.push_back(std::move(ready));
+  }
   Round round;
   for (int step = 1; step < size_; ++step) {  // each rank begins with another one
     const int to = (rank_ + step) % size_, from = (rank_ - step + size_) % size_;
@@ -185,10 +191,11 @@ void Backend::plan_alltoall(Plan& plan, const std::vector<at::Tensor>& outputs, 
 }
 
 c10::intrusive_ptr<::c10d::Work> Backend::broadcast(std::vector<at::Tensor>& tensors, const ::c10d::BroadcastOptions& options) {
+  if (::c10d::Backend* const other = elsewhere(tensors)) return other->broadcast(tensors, options);
   const at::Tensor& tensor = only(tensors, "broadcast");
   check_root(options.rootRank, size_, "broadcast");
   const int root = static_cast<int>(options.rootRank);
-  const HostTensor host(tensor, root == rank_ ? Use::read : Use::write);
+  const FlatTensor host(tensor, root == rank_ ? Use::read : Use::write);
   Plan plan{.program = {}, .type = type_code(tensor), .outputs = {}, .kept = {host.flat()}};
   if (root != rank_) plan.outputs.push_back(host);
   if (host.bytes().size() > small_broadcast) {
@@ -203,6 +210,7 @@ c10::intrusive_ptr<::c10d::Work> Backend::broadcast(std::vector<at::Tensor>& ten
 }
 
 c10::intrusive_ptr<::c10d::Work> Backend::allreduce(std::vector<at::Tensor>& tensors, const ::c10d::AllreduceOptions& options) {
+  if (::c10d::Backend* const other = elsewhere(tensors)) return other->allreduce(tensors, options);
   Plan plan;
   plan.outputs.emplace_back(only(tensors, "allreduce"), Use::update);
   plan_allreduce(plan, plan.outputs.front().flat(), options.reduceOp);
@@ -211,6 +219,7 @@ c10::intrusive_ptr<::c10d::Work> Backend::allreduce(std::vector<at::Tensor>& ten
 
 c10::intrusive_ptr<::c10d::Work> Backend::allreduce_coalesced(std::vector<at::Tensor>& tensors,
                                                               const ::c10d::AllreduceCoalescedOptions& options) {
+  if (::c10d::Backend* const other = elsewhere(tensors)) return other->allreduce_coalesced(tensors, options);
   require(!tensors.empty(), "allreduce_coalesced needs at least one tensor");
   Plan plan;
   for (const at::Tensor& tensor : tensors) {
@@ -222,11 +231,12 @@ c10::intrusive_ptr<::c10d::Work> Backend::allreduce_coalesced(std::vector<at::Te
 }
 
 c10::intrusive_ptr<::c10d::Work> Backend::reduce(std::vector<at::Tensor>& tensors, const ::c10d::ReduceOptions& options) {
+  if (::c10d::Backend* const other = elsewhere(tensors)) return other->reduce(tensors, options);
   const at::Tensor& tensor = only(tensors, "reduce");
   check_root(options.rootRank, size_, "reduce");
   const int root = static_cast<int>(options.rootRank);
   Plan plan;
-  const HostTensor host(tensor, Use::update);
+  const FlatTensor host(tensor, Use::update);
   if (root == rank_) plan.outputs.push_back(host);
   const at::Tensor flat = root == rank_ ? host.flat() : host.flat().clone();  // only the root's tensor changes
   if (flat.nbytes() <= small_bytes) {
@@ -271,8 +281,11 @@ c10::intrusive_ptr<::c10d::Work> Backend::alltoall_base(at::Tensor& output, at::
   check_type(output, input, "all_to_all_single");
   const auto out_sizes = split_sizes(output_sizes, output, size_, "output"),
              in_sizes = split_sizes(input_sizes, input, size_, "input");
-  const HostTensor out(output, Use::write), in(input, Use::read);
-  Plan plan{.program = {}, .type = type_code(output), .outputs = {out}, .kept = {out.flat(), in.flat()}};
+  const bool on_device = on_lanes(output, "all_to_all_single");
+  require(!on_device || input.device() == output.device(), "all_to_all_single: input on ", input.device(), ", output on ",
+          output.device());
+  const FlatTensor out(output, Use::write, on_device), in(input, Use::read, on_device);
+  Plan plan{.program = {}, .type = type_code(output, on_device), .outputs = {out}, .kept = {out.flat(), in.flat()}};
   plan_alltoall(plan, cut(out.flat(), out_sizes), cut(in.flat(), in_sizes));
   return start(std::move(plan), OpType::ALLTOALL_BASE, "all_to_all_single", options.timeout, {output});
 }
@@ -280,8 +293,13 @@ c10::intrusive_ptr<::c10d::Work> Backend::alltoall_base(at::Tensor& output, at::
 c10::intrusive_ptr<::c10d::Work> Backend::alltoall(std::vector<at::Tensor>& outputs, std::vector<at::Tensor>& inputs,
                                                    const ::c10d::AllToAllOptions& options) {
   Plan plan;
-  const auto in = take(plan, inputs, Use::read, "all_to_all");
-  const auto out = take(plan, outputs, Use::write, "all_to_all");
+  const bool on_device = !outputs.empty() && on_lanes(outputs.front(), "all_to_all");
+  for (const auto* const tensors : {&inputs, &outputs})
+    for (const at::Tensor& tensor : *tensors)
+      require(!on_device || tensor.device() == outputs.front().device(), "all_to_all: tensors on ", tensor.device(), " and ",
+              outputs.front().device());
+  const auto in = take(plan, inputs, Use::read, "all_to_all", on_device);
+  const auto out = take(plan, outputs, Use::write, "all_to_all", on_device);
   check_type(outputs.front(), inputs.front(), "all_to_all");
   plan_alltoall(plan, out, in);
   return start(std::move(plan), OpType::ALLTOALL, "all_to_all", options.timeout, outputs);
@@ -289,10 +307,11 @@ c10::intrusive_ptr<::c10d::Work> Backend::alltoall(std::vector<at::Tensor>& outp
 
 c10::intrusive_ptr<::c10d::Work> Backend::gather(std::vector<std::vector<at::Tensor>>& outputs, std::vector<at::Tensor>& inputs,
                                                  const ::c10d::GatherOptions& options) {
+  if (::c10d::Backend* const other = elsewhere(inputs)) return other->gather(outputs, inputs, options);
   const at::Tensor& input = only(inputs, "gather");
   check_root(options.rootRank, size_, "gather");
   const int root = static_cast<int>(options.rootRank);
-  const HostTensor in(input, Use::read);
+  const FlatTensor in(input, Use::read);
   Plan plan{.program = {}, .type = type_code(input), .outputs = {}, .kept = {in.flat()}};
   Round round;
   std::vector<at::Tensor> results;
@@ -319,10 +338,11 @@ c10::intrusive_ptr<::c10d::Work> Backend::gather(std::vector<std::vector<at::Ten
 c10::intrusive_ptr<::c10d::Work> Backend::scatter(std::vector<at::Tensor>& outputs,
                                                   std::vector<std::vector<at::Tensor>>& inputs,
                                                   const ::c10d::ScatterOptions& options) {
+  if (::c10d::Backend* const other = elsewhere(outputs)) return other->scatter(outputs, inputs, options);
   const at::Tensor& output = only(outputs, "scatter");
   check_root(options.rootRank, size_, "scatter");
   const int root = static_cast<int>(options.rootRank);
-  const HostTensor out(output, Use::write);
+  const FlatTensor out(output, Use::write);
   Plan plan{.program = {}, .type = type_code(output), .outputs = {out}, .kept = {out.flat()}};
   Round round;
   if (root != rank_) {

@@ -47,8 +47,8 @@ struct DeviceReports {
 // stream ever waits for something that another rank has yet to do, but inside NCCL's own kernels; what depends on an arrival is
 // queued once the host has seen it. The thread asks for events while any is open (every few microseconds), else it sleeps.
 //
-// Each lane must be able to make progress beside all others, so each stream needs a connection to the device of its own: see
-// streams_of() and CUDA_DEVICE_MAX_CONNECTIONS.
+// Each lane must be able to make progress beside all others, so each of the 2 * lanes + 2 streams needs a queue to the device of
+// its own (CUDA_DEVICE_MAX_CONNECTIONS): whoever makes a group has checked that.
 class DeviceLanes {
  public:
   // `lanes`: how many there will be. Throws device::DeviceError where the device cannot be used.
@@ -63,8 +63,6 @@ class DeviceLanes {
   void receive(LaneId lane, std::size_t bytes, comm::Arrival arrival);
   void store(std::shared_ptr<DeviceBuffer> buffer, std::byte* to, std::size_t bytes, comm::Token token);
   void close(LaneId lane);
-
-  static int streams_of(int lanes) { return 2 * lanes + 2; }
 
  private:
   using Clock = std::chrono::steady_clock;

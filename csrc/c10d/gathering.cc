@@ -7,7 +7,7 @@ namespace hetsp::routed {
 namespace {
 
 using ::c10d::OpType;
-using Use = HostTensor::Use;
+using Use = FlatTensor::Use;
 using Tensors = std::vector<at::Tensor>;
 
 void check_count(std::size_t outputs, std::size_t inputs, const char* what) {
@@ -28,7 +28,7 @@ void put_own(const Tensors& pieces, int rank, const at::Tensor& input, const cha
   require(own.scalar_type() == input.scalar_type() && own.numel() == input.numel(), what, ": rank ", rank, " gives ",
           input.numel(), " elements of ", input.scalar_type(), ", its place has ", own.numel(), " of ", own.scalar_type());
   const at::NoGradGuard no_grad;
-  own.copy_(HostTensor(input, Use::read).flat());
+  own.copy_(FlatTensor(input, Use::read).flat());
 }
 
 Tensors joined(const std::vector<Tensors>& lists) {
@@ -52,6 +52,7 @@ void Backend::plan_allgather_base(Plan& plan, const at::Tensor& output, const at
 
 c10::intrusive_ptr<::c10d::Work> Backend::allgather(std::vector<Tensors>& outputs, Tensors& inputs,
                                                     const ::c10d::AllgatherOptions& options) {
+  if (::c10d::Backend* const other = elsewhere(inputs)) return other->allgather(outputs, inputs, options);
   require(outputs.size() == 1 && inputs.size() == 1, "all_gather takes one input and one list of outputs, not ", inputs.size(),
           " and ", outputs.size());
   Plan plan;
@@ -83,6 +84,7 @@ c10::intrusive_ptr<::c10d::Work> Backend::allgather_coalesced(std::vector<Tensor
 
 c10::intrusive_ptr<::c10d::Work> Backend::_allgather_base(at::Tensor& output, at::Tensor& input,
                                                           const ::c10d::AllgatherOptions& options) {
+  if (::c10d::Backend* const other = elsewhere(output)) return other->_allgather_base(output, input, options);
   Plan plan;
   plan_allgather_base(plan, output, input);
   return start(std::move(plan), OpType::_ALLGATHER_BASE, "all_gather_into_tensor", options.timeout, {output});
@@ -90,6 +92,8 @@ c10::intrusive_ptr<::c10d::Work> Backend::_allgather_base(at::Tensor& output, at
 
 c10::intrusive_ptr<::c10d::Work> Backend::allgather_into_tensor_coalesced(Tensors& outputs, Tensors& inputs,
                                                                           const ::c10d::AllgatherOptions& options) {
+  if (::c10d::Backend* const other = elsewhere(outputs))
+    return other->allgather_into_tensor_coalesced(outputs, inputs, options);
   check_count(outputs.size(), inputs.size(), "all_gather_into_tensor_coalesced");
   Plan plan;
   for (std::size_t i = 0; i < inputs.size(); ++i) plan_allgather_base(plan, outputs[i], inputs[i]);
@@ -100,12 +104,13 @@ void Backend::plan_reduce_scatter_base(Plan& plan, const at::Tensor& output, con
                                        const ::c10d::ReduceOp& op) const {
   check_pair(input, output, size_, "reduce_scatter_tensor");
   plan.outputs.emplace_back(output, Use::write);
-  const at::Tensor work = HostTensor(input, Use::read).flat().clone();  // the ring adds into it
+  const at::Tensor work = FlatTensor(input, Use::read).flat().clone();  // the ring adds into it
   plan_reduce_scatter(plan, cut(work, even_sizes(work.numel(), size_)), plan.outputs.back().flat(), op);
 }
 
 c10::intrusive_ptr<::c10d::Work> Backend::reduce_scatter(Tensors& outputs, std::vector<Tensors>& inputs,
                                                          const ::c10d::ReduceScatterOptions& options) {
+  if (::c10d::Backend* const other = elsewhere(outputs)) return other->reduce_scatter(outputs, inputs, options);
   require(outputs.size() == 1 && inputs.size() == 1, "reduce_scatter takes one output and one list of inputs, not ",
           outputs.size(), " and ", inputs.size());
   Plan plan;
@@ -122,6 +127,7 @@ c10::intrusive_ptr<::c10d::Work> Backend::reduce_scatter(Tensors& outputs, std::
 
 c10::intrusive_ptr<::c10d::Work> Backend::_reduce_scatter_base(at::Tensor& output, at::Tensor& input,
                                                                const ::c10d::ReduceScatterOptions& options) {
+  if (::c10d::Backend* const other = elsewhere(output)) return other->_reduce_scatter_base(output, input, options);
   Plan plan;
   plan_reduce_scatter_base(plan, output, input, options.reduceOp);
   return start(std::move(plan), OpType::_REDUCE_SCATTER_BASE, "reduce_scatter_tensor", options.timeout, {output});
@@ -129,6 +135,8 @@ c10::intrusive_ptr<::c10d::Work> Backend::_reduce_scatter_base(at::Tensor& outpu
 
 c10::intrusive_ptr<::c10d::Work> Backend::reduce_scatter_tensor_coalesced(Tensors& outputs, Tensors& inputs,
                                                                           const ::c10d::ReduceScatterOptions& options) {
+  if (::c10d::Backend* const other = elsewhere(outputs))
+    return other->reduce_scatter_tensor_coalesced(outputs, inputs, options);
   check_count(outputs.size(), inputs.size(), "reduce_scatter_tensor_coalesced");
   Plan plan;
   for (std::size_t i = 0; i < inputs.size(); ++i) plan_reduce_scatter_base(plan, outputs[i], inputs[i], options.reduceOp);

@@ -14,15 +14,20 @@
 
 #include "c10d/backend.h"
 #include "c10d/gloo_lane.h"
+#include "c10d/nccl_library.h"
 #include "c10d/python_dialler.h"
 #include "c10d/translate.h"
 #include "hetsp/base/error.h"
+#include "hetsp/device/device.h"
+#include "hetsp/staging/device_runtime.h"
 
 namespace py = pybind11;
 
 namespace hetsp::routed {
 
 namespace {
+
+constexpr std::size_t lane_chunk = std::size_t{4} << 20;
 
 using Context = c10::intrusive_ptr<::c10d::Backend>;
 using Rails = std::vector<std::tuple<int, int, int, std::optional<Context>>>;  // peer, rail, generation, context
@@ -121,7 +126,8 @@ Living& living() {
 c10::intrusive_ptr<Backend> create(int rank, int size, std::chrono::milliseconds timeout, std::uint64_t job,
                                    const py::list& nodes, const std::optional<Context>& local,
                                    const std::optional<Context>& control, const Rails& rails, py::object connect,
-                                   std::size_t direct_bytes, std::size_t chunk_bytes) {
+                                   std::size_t direct_bytes, std::size_t chunk_bytes, int device, const std::string& nccl_asked,
+                                   const std::string& nccl_bundled) {
   comm::Topology topology = topology_of(nodes);
   require(topology.ranks() == size, "the topology has ", topology.ranks(), " ranks, the group ", size);
   require(rank >= 0 && rank < size, "rank ", rank, " is not in a group of ", size);
@@ -129,13 +135,45 @@ c10::intrusive_ptr<Backend> create(int rank, int size, std::chrono::milliseconds
   options.job = job;
   if (direct_bytes > 0) options.direct_bytes = direct_bytes;
   if (chunk_bytes > 0) options.chunk_bytes = chunk_bytes;
+  std::optional<DeviceSetup> setup;
+  if (device >= 0) {
+    setup = DeviceSetup{&staging::cuda_runtime(), device, NcclLibrary::find(nccl_asked, nccl_bundled)};
+    // A chunk costs some events that a thread of the host waits for: long ones hide that, and more must be under way.
+    if (chunk_bytes == 0) options.chunk_bytes = lane_chunk;
+    options.message_window = std::max(options.message_window, 16 * options.chunk_bytes);
+  }
   // What is not spread gains nothing from asking first.
   options.rail_eager_bytes = std::min({options.chunk_bytes, options.direct_bytes - 1, options.eager_window / 4});
   auto links = links_of(topology, rank, local, control, rails);
   auto backend = c10::make_intrusive<Backend>(rank, std::move(topology), options, timeout, std::move(links),
-                                              python_dialler(std::move(connect), rank));
+                                              python_dialler(std::move(connect), rank), setup);
   living().add(backend);
   return backend;
+}
+
+// Where lanes for the memory of GPUs cannot be had: why. Else which NCCL carries them.
+py::dict find_nccl(const std::string& asked, const std::string& bundled) {
+  py::dict out;
+  std::string why = device::cuda_absent_why();
+  try {
+    const auto library = NcclLibrary::find(asked, bundled);
+    out["version"] = library->version();
+    out["path"] = library->path();
+  } catch (const NcclAbsent& absent) {
+    why += (why.empty() ? "" : "; ") + std::string(absent.what());
+  }
+  out["why"] = why;
+  return out;
+}
+
+py::dict as_dict(const DeviceStatistics& statistics) {
+  py::dict out;
+  out["chunks_sent"] = statistics.chunks_sent;
+  out["chunks_received"] = statistics.chunks_received;
+  out["bytes_sent"] = statistics.bytes_sent;
+  out["bytes_received"] = statistics.bytes_received;
+  out["lanes_failed"] = statistics.lanes_failed;
+  return out;
 }
 
 }  // namespace
@@ -149,19 +187,33 @@ PYBIND11_MODULE(_c10d, m) {
   hetsp::routed::register_exceptions();
   py::class_<Backend, ::c10d::Backend, c10::intrusive_ptr<Backend>>(m, "Backend")
       .def_property_readonly("job", &Backend::job)
-      .def("statistics", [](Backend& backend) {
-        hetsp::comm::Statistics statistics;
+      .def("statistics",
+           [](Backend& backend) {
+             hetsp::comm::Statistics statistics;
+             {
+               const py::gil_scoped_release waiting;
+               statistics = backend.statistics();
+             }
+             return hetsp::routed::as_dict(statistics);
+           })
+      .def("lanes_settled", &Backend::lanes_settled, py::call_guard<py::gil_scoped_release>())
+      .def("use_lanes", &Backend::use_lanes, py::arg("collectives").none(true))
+      .def("turn_lanes_off", &Backend::turn_lanes_off)
+      .def("lane_statistics", [](Backend& backend) {
+        hetsp::routed::DeviceStatistics statistics;
         {
           const py::gil_scoped_release waiting;
-          statistics = backend.statistics();
+          statistics = backend.lane_statistics();
         }
         return hetsp::routed::as_dict(statistics);
       });
+  m.def("nccl", &hetsp::routed::find_nccl, py::arg("asked"), py::arg("bundled"));
   // torch binds no abort() for Works; ours come back to Python as this class.
   py::class_<hetsp::routed::Work, ::c10d::Work, c10::intrusive_ptr<hetsp::routed::Work>>(m, "Work").def(
       "abort", &hetsp::routed::Work::abort, py::call_guard<py::gil_scoped_release>());
   m.def("create", &hetsp::routed::create, py::kw_only(), py::arg("rank"), py::arg("size"), py::arg("timeout"), py::arg("job"),
         py::arg("nodes"), py::arg("local"), py::arg("control"), py::arg("rails"), py::arg("connect"),
-        py::arg("direct_bytes") = 0, py::arg("chunk_bytes") = 0);
+        py::arg("direct_bytes") = 0, py::arg("chunk_bytes") = 0, py::arg("device") = -1, py::arg("nccl_asked") = "",
+        py::arg("nccl_bundled") = "");
   py::module_::import("atexit").attr("register")(py::cpp_function([] { hetsp::routed::living().shut_down(); }));
 }

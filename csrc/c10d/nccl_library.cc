@@ -55,7 +55,7 @@ NcclLibrary::NcclLibrary(void* handle, const std::string& name) {
 
 std::shared_ptr<const NcclLibrary> NcclLibrary::open(const std::string& file) {
   void* const handle = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (handle == nullptr) throw NcclAbsent(concat(file, ": ", loader_error()));
+  if (handle == nullptr) throw NcclAbsent(loader_error());  // which names the file
   return std::shared_ptr<const NcclLibrary>(new NcclLibrary(handle, file));
 }
 

@@ -6,35 +6,37 @@
 #include <algorithm>
 
 #include "hetsp/base/error.h"
+#include "hetsp/comm/frame.h"
 
 namespace hetsp::routed {
 
 namespace {
 
-bool as_it_lies(const at::Tensor& tensor) {
-  return tensor.device().is_cpu() && tensor.is_contiguous() && !tensor.is_conj() && !tensor.is_neg();
+bool as_it_lies(const at::Tensor& tensor, bool on_device) {
+  return (on_device || tensor.device().is_cpu()) && tensor.is_contiguous() && !tensor.is_conj() && !tensor.is_neg();
 }
 
 }  // namespace
 
-HostTensor::HostTensor(const at::Tensor& tensor, Use use) : original_(tensor.detach()) {
+FlatTensor::FlatTensor(const at::Tensor& tensor, Use use, bool on_device) : original_(tensor.detach()) {
   require(tensor.layout() == at::kStrided, "a tensor of layout ", tensor.layout(), " cannot be sent; only strided ones can");
   require(!tensor.is_quantized(), "quantized tensors cannot be sent: send their integer representation");
   const at::NoGradGuard no_grad;
-  copied_ = !as_it_lies(original_);
+  copied_ = !as_it_lies(original_, on_device);
   if (!copied_) {
-    host_ = original_.view({-1});
+    flat_ = original_.view({-1});
     return;
   }
-  if (!tensor.device().is_cpu()) {
+  const at::Device place = on_device ? tensor.device() : at::Device(at::kCPU);
+  if (!on_device && !tensor.device().is_cpu()) {
     const c10::impl::VirtualGuardImpl guard(tensor.device().type());
     guard.synchronizeStream(guard.getStream(tensor.device()));
   }
   if (use == Use::write) {
-    host_ = at::empty({tensor.numel()}, tensor.options().device(at::kCPU));
+    flat_ = at::empty({tensor.numel()}, tensor.options().device(place));
   } else {
-    host_ = original_.resolve_conj().resolve_neg().to(at::kCPU).contiguous().view({-1});
-    if (use == Use::update && host_.is_alias_of(original_)) host_ = host_.clone();
+    flat_ = original_.resolve_conj().resolve_neg().to(place).contiguous().view({-1});
+    if (use == Use::update && flat_.is_alias_of(original_)) flat_ = flat_.clone();
   }
 }
 
@@ -42,24 +44,37 @@ std::span<std::byte> bytes_of(const at::Tensor& flat) {
   return {static_cast<std::byte*>(flat.numel() == 0 ? nullptr : flat.data_ptr()), flat.nbytes()};
 }
 
-std::span<std::byte> HostTensor::bytes() const { return bytes_of(host_); }
+std::span<std::byte> FlatTensor::bytes() const { return bytes_of(flat_); }
 
-void HostTensor::commit() const {
+void FlatTensor::commit() const {
   if (!copied_) return;
   const at::NoGradGuard no_grad;
-  original_.copy_(host_.view(original_.sizes()));
+  original_.copy_(flat_.view(original_.sizes()));
+  const at::Device device = original_.device();
+  if (!flat_.device().is_cpu()) Moment(device).wait();  // of the calling thread's stream: the copy is between two places of it
 }
 
-std::uint16_t type_code(const at::Tensor& tensor) { return static_cast<std::uint16_t>(tensor.scalar_type()); }
+Moment::Moment(const at::Device& device) : event_(device.type()) {
+  const c10::impl::VirtualGuardImpl guard(device.type());
+  event_.record(guard.getStream(device));
+}
+
+void Moment::wait() const { event_.synchronize(); }
+
+std::uint16_t type_code(const at::Tensor& tensor, bool on_device) {
+  return static_cast<std::uint16_t>(static_cast<std::uint16_t>(tensor.scalar_type()) | (on_device ? comm::kOnDevice : 0));
+}
 
 std::string with_type_names(std::string text) {
   static const std::string before = "type code ";
   for (auto at = text.find(before); at != std::string::npos; at = text.find(before, at)) {
     const auto digits = at + before.size();
     const auto end = std::min(text.find_first_not_of("0123456789", digits), text.size());
-    const int code = end > digits ? std::stoi(text.substr(digits, end - digits)) : -1;
+    const int said = end > digits ? std::stoi(text.substr(digits, end - digits)) : -1;
+    const bool on_device = said >= 0 && comm::is_on_device(static_cast<std::uint16_t>(said));
+    const int code = on_device ? said & ~comm::kOnDevice : said;
     if (code < 0 || code >= static_cast<int>(at::ScalarType::NumOptions)) break;
-    text.replace(at, end - at, std::string("type ") + c10::toString(static_cast<at::ScalarType>(code)));
+    text.replace(at, end - at, concat("type ", static_cast<at::ScalarType>(code), on_device ? " on the GPU" : ""));
   }
   return text;
 }

@@ -19,7 +19,7 @@ from . import kernels as families
 from ._native import core
 from .capability import VARIABLE, cpu_capabilities, cpu_capability
 from .device_trial import Trial, attempt
-from .distributed.backend import missing
+from .distributed.backend import gpu_lanes_missing, missing
 from .distributed.interfaces import interfaces
 
 __all__ = ["Finding", "examine"]
@@ -142,7 +142,10 @@ def tried(trial: Trial) -> list[Finding]:
 def collectives() -> list[Finding]:
     distributed = torch.distributed
     if not distributed.is_available():
-        return [Finding(name, False, "torch was built without torch.distributed") for name in ("Gloo", "NCCL", "backend hetsp")]
+        return [
+            Finding(name, False, "torch was built without torch.distributed")
+            for name in ("Gloo", "NCCL", "backend hetsp", "lanes of GPUs")
+        ]
     nccl = distributed.is_nccl_available()
     version = ".".join(map(str, torch.cuda.nccl.version())) if nccl and torch.cuda.is_available() else ""
     absent = f"torch {torch.__version__} was built without it"
@@ -150,7 +153,14 @@ def collectives() -> list[Finding]:
         Finding("Gloo", distributed.is_gloo_available(), "available" if distributed.is_gloo_available() else absent),
         Finding("NCCL", nccl, (version or "built in, unused without a device") if nccl else absent),
         routed(),
+        gpu_lanes(),
     ]
+
+
+def gpu_lanes() -> Finding:
+    """Whether groups of backend hetsp could send the memory of GPUs by NCCL."""
+    reason = gpu_lanes_missing()
+    return Finding("lanes of GPUs", not reason, reason or "backend hetsp can send their memory by NCCL: option gpu_lanes")
 
 
 def routed() -> Finding:

@@ -52,6 +52,7 @@ def test_topology_without_a_word_is_this_machine() -> None:
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith("node 0  ranks 0, 1, 2  control 127.0.0.1")
     assert "one node" in run.stdout
+    assert "GPU memory " in run.stdout.splitlines()[-1]
 
 
 def test_a_wrong_topology_is_one_line_and_no_traceback(file: Path) -> None:

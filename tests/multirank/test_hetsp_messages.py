@@ -10,6 +10,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
+import hetsp_ext as hetsp
+from hetsp_ext.distributed import gpu_lanes
 from hetsp_ext.errors import InvalidArgument
 from tests.support.hetsp_groups import needs_extension, new_group
 from tests.support.ranks import run_ranks
@@ -77,6 +79,29 @@ def test_a_large_message_is_spread_over_every_rail():
             assert rail["up"]
             assert rail["bytes_sent"] > 200_000
             assert rail["bytes_received"] > 200_000
+
+
+def gpus(rank: int, size: int) -> list[dict[str, Any]]:
+    found = []
+    for asked in (False, rank == 1, True):
+        group = new_group(1, 1, gpu_lanes=asked)
+        found.append(hetsp.distributed.statistics(group)["gpu"])
+        ours, theirs = values((1000,), torch.float32, rank), torch.empty(1000)
+        for work in dist.batch_isend_irecv(
+            [dist.P2POp(dist.isend, ours, 1 - rank, group), dist.P2POp(dist.irecv, theirs, 1 - rank, group)]
+        ):
+            work.wait()
+        assert torch.equal(theirs, values((1000,), torch.float32, 1 - rank))
+    return found
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: bench/comm/gpu_lanes_bench.py tries it")
+def test_a_group_forms_without_lanes_of_gpus_and_says_why():
+    for not_asked, one, both in run_ranks(2, gpus):
+        assert not_asked["why"] == gpu_lanes.NOT_ASKED
+        assert one["why"].startswith("rank 0: not asked for")
+        assert both["why"].startswith(f"rank 0: torch {torch.__version__} sees no GPU")
+        assert both["chunks_sent"] == both["bytes_received"] == 0
 
 
 def layouts(rank: int, size: int) -> None:

@@ -1,21 +1,37 @@
 """The backend `hetsp` of torch.distributed: registers it, makes it, and says why it cannot be made."""
 
+import functools
+import logging
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import HetspError, InvalidArgument
+from . import gpu_lanes
 from .topology import Topology
 
 if TYPE_CHECKING:
-    from torch.distributed import Backend, ProcessGroup
+    from torch.distributed import Backend, ProcessGroup, Store
 
-__all__ = ["NAME", "backend_of", "missing", "register", "require", "topologies", "topology_of_group"]
+__all__ = [
+    "NAME",
+    "backend_of",
+    "gpu_lanes_missing",
+    "missing",
+    "register",
+    "require",
+    "topologies",
+    "topology_of_group",
+    "without_gpu_lanes",
+]
+
+logger = logging.getLogger("hetsp.distributed")
 
 NAME = "hetsp"
 DEVICES = ["cpu", "cuda"]
 
 topologies: dict[int, Topology] = {}  # of the groups made by this process, by their job
+without_gpu_lanes: dict[int, str] = {}  # why they have no lanes for the memory of GPUs; "" if they have
 
 
 def register() -> bool:
@@ -96,8 +112,12 @@ def create(given: Any, options: Any = None) -> "Backend":
     ranks = list(given.global_ranks_in_group) or list(range(size))
     world = dist.get_world_size() if dist.is_initialized() else size
     timeout: timedelta = given.timeout
-    formed = form(given.store, rank, ranks, world, timeout, options, require)
-    sizes = Options.of(options)
+    wanted = functools.cache(lambda: Options.of(options))
+    formed = form(
+        given.store, rank, ranks, world, timeout, options, require, lambda: gpu_lanes.absent(wanted().gpu_lanes, native())
+    )
+    sizes = wanted()
+    on_gpu = formed.gpu_why == ""
     backend = native().create(
         rank=rank,
         size=size,
@@ -110,9 +130,49 @@ def create(given: Any, options: Any = None) -> "Backend":
         connect=formed.connect,
         direct_bytes=sizes.direct_bytes,
         chunk_bytes=sizes.chunk_bytes,
+        **(gpu_arguments() if on_gpu else {}),
     )
     topologies[backend.job] = formed.topology
+    without_gpu_lanes[backend.job] = settled(backend, given.store, timeout, formed.topology) if on_gpu else formed.gpu_why
     return backend
+
+
+def gpu_arguments() -> dict[str, Any]:
+    """What native().create() needs for lanes of the current GPU."""
+    import os
+
+    import torch
+
+    return {
+        "device": torch.cuda.current_device(),
+        "nccl_asked": os.environ.get(gpu_lanes.LIBRARY, ""),
+        "nccl_bundled": gpu_lanes.bundled(),
+    }
+
+
+def settled(backend: Any, store: "Store", timeout: timedelta, topology: Topology) -> str:
+    """Waits for the lanes of all ranks' GPUs; all use them, or none does: then why."""
+    from .agreement import agree
+
+    rank, size = backend.rank(), backend.size()
+    lanes = len(topology.nodes[topology.node_of(rank)].ranks) - 1 + len(topology.rails_of(rank))
+
+    def here() -> str:
+        return gpu_lanes.too_few_queues(lanes) or str(backend.lanes_settled())
+
+    why: str = agree(store, "gpu", rank, size, timeout, here, gpu_lanes.chosen)
+    if why:
+        logger.warning("no lanes for the memory of GPUs, which goes through host memory: %s", why)
+        backend.turn_lanes_off()
+    else:
+        backend.use_lanes(gpu_lanes.collectives(store, rank, size, timeout))
+    return why
+
+
+def gpu_lanes_missing() -> str:
+    """Why no group made here could have lanes for the memory of GPUs if it asked for them; "" if it could."""
+    reason = missing()
+    return reason or gpu_lanes.absent(True, native())
 
 
 def backend_of(group: "ProcessGroup | None" = None) -> Any:

@@ -19,7 +19,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidArgument, PeerLost
-from . import lanes
+from . import gpu_lanes, lanes
 from .agreement import agree
 from .discovery import Sight, discover, is_loopback
 from .interfaces import Interface, address_towards, identity, interfaces, is_local, location
@@ -48,6 +48,7 @@ class Formed:
     local: "ProcessGroupGloo | None"
     rails: list[tuple[int, int, int, "ProcessGroupGloo | None"]]  # peer, rail, generation, context
     connect: lanes.Rails
+    gpu_why: str = ""  # why the group has no lanes for the memory of GPUs
 
 
 def see(options: Options, ranks: Sequence[int], world: int) -> dict[str, Any]:
@@ -154,19 +155,25 @@ def form(
     timeout: timedelta,
     options: Any,
     possible: Callable[[], None] = lambda: None,
+    gpu: Callable[[], str] = lambda: gpu_lanes.NOT_ASKED,
 ) -> Formed:
     """Comes to the connections of this rank; `ranks`: the group's, of the default group. The same error on all if on any.
 
-    `possible` raises where this rank cannot have such a group for other reasons.
+    `possible` raises where this rank cannot have such a group for other reasons; `gpu` says why it can have no lanes for the
+    memory of its GPU, or "".
     """
     size = len(ranks)
 
     def report() -> dict[str, Any]:
         possible()
-        return see(Options.of(options), ranks, world)
+        return see(Options.of(options), ranks, world) | {"gpu": gpu()}
 
     def decide(reports: list[dict[str, Any]]) -> dict[str, Any]:
-        return {"job": secrets.randbits(63) | 1, "nodes": topology_of(reports).as_records()}
+        return {
+            "job": secrets.randbits(63) | 1,
+            "nodes": topology_of(reports).as_records(),
+            "gpu": gpu_lanes.chosen([report["gpu"] for report in reports]),
+        }
 
     agreed = agree(store, "see", rank, size, timeout, report, decide)
     topology, job = Topology(tuple(node_of_record(record) for record in agreed["nodes"])), int(agreed["job"])
@@ -179,7 +186,7 @@ def form(
     for peer, rail, _, context in formed.rails:
         if context is None:
             logger.warning("rail %d to rank %d is down; it is used as soon as it answers", rail, peer)
-    return formed
+    return replace(formed, gpu_why=agreed["gpu"])
 
 
 def connect(store: "Store", rank: int, size: int, timeout: timedelta, topology: Topology, job: int, door: lanes.Door) -> Formed:

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from .agreement import agree
+from .backend import gpu_lanes_missing
 from .group import form
 from .topology import Topology
 
@@ -16,10 +17,14 @@ __all__ = ["look", "rail_records", "topology_record", "topology_text"]
 
 def look(store: "Store", rank: int, size: int, timeout: timedelta, options: Any) -> dict[str, Any]:
     """Forms the connections of a group, notes which are up, and closes them; the same record on every rank."""
-    formed = form(store, rank, list(range(size)), size, timeout, options)
+    formed = form(store, rank, list(range(size)), size, timeout, options, gpu=gpu_lanes_missing)
+
+    def recorded(reports: list[list[list[int]]]) -> dict[str, Any]:
+        return topology_record(formed.topology, reports) | {"gpu_lanes": formed.gpu_why}
+
     up = [[peer, rail] for peer, rail, _, context in formed.rails if context is not None]
     try:
-        return agree(store, "look", rank, size, timeout, lambda: up, lambda reports: topology_record(formed.topology, reports))
+        return agree(store, "look", rank, size, timeout, lambda: up, recorded)
     finally:
         formed.connect.close()
 
@@ -66,4 +71,7 @@ def topology_text(record: dict[str, Any]) -> str:
     else:
         lines.append(f"{len(rails)} rails between {len(record['nodes'])} nodes, {len(rails) - len(down)} up")
     lines += [f"down: rail {rail['rail']} between the ranks {rail['ranks'][0]} and {rail['ranks'][1]}" for rail in down]
+    if "gpu_lanes" in record:
+        why = record["gpu_lanes"]
+        lines.append(f"GPU memory goes through host memory: {why}" if why else "GPU memory can travel by NCCL (gpu_lanes)")
     return "\n".join(lines)

@@ -9,10 +9,11 @@ from typing import Any
 from ..errors import InvalidArgument
 from .topology import read_topology
 
-__all__ = ["VARIABLE", "Options"]
+__all__ = ["GPU_LANES", "VARIABLE", "Options"]
 
 VARIABLE = "HETSP_TOPOLOGY"
-KEYS = ("topology", "chunk_bytes", "direct_bytes")
+GPU_LANES = "HETSP_GPU_LANES"
+KEYS = ("topology", "chunk_bytes", "direct_bytes", "gpu_lanes")
 LARGEST = 1 << 30  # of a chunk: its length travels in 32 bits, and a NIC carries several at a time
 
 
@@ -24,6 +25,7 @@ class Options:
     source: str = ""  # who gave the topology, for errors
     chunk_bytes: int = 0  # of a piece of a message
     direct_bytes: int = 0  # smaller messages use the sender's own NIC alone
+    gpu_lanes: bool = False  # tensors of GPUs travel by NCCL, where every rank can
 
     @classmethod
     def of(cls, given: object) -> "Options":
@@ -42,9 +44,15 @@ class Options:
             least = 0 if name == "direct_bytes" or value == 0 else 4096
             if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= LARGEST:
                 raise InvalidArgument(f"{name} is {value!r}; a whole number from {least} to {LARGEST} is needed")
+        asked = os.environ.get(GPU_LANES, "0")
+        if asked not in ("0", "1"):
+            raise InvalidArgument(f"{GPU_LANES} is {asked!r}; allowed are 0 and 1")
+        lanes = given.get("gpu_lanes", asked == "1")
+        if not isinstance(lanes, bool):
+            raise InvalidArgument(f"gpu_lanes is {lanes!r}; True or False is needed")
         topology, source = given.get("topology"), "the option topology"
         if isinstance(topology, (str, os.PathLike)):
             topology = read_topology(Path(topology), source)
         elif topology is None and os.environ.get(VARIABLE):
             topology, source = read_topology(Path(os.environ[VARIABLE]), VARIABLE), VARIABLE
-        return cls(topology, source if topology is not None else "", **sizes)
+        return cls(topology, source if topology is not None else "", gpu_lanes=lanes, **sizes)

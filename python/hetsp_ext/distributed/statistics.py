@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from .backend import backend_of, topologies
+from .backend import backend_of, topologies, without_gpu_lanes
 from .topology import Nic
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ def statistics(group: "ProcessGroup | None" = None) -> dict[str, Any]:
     lanes_down  how many of them are down now
     routes      messages sent, by route: eager (inside their announcement), direct (the own NIC), spread (over several NICs),
                 local (inside the node)
+    gpu         lanes for the memory of GPUs: `why` there are none, else "", and what went over them
     and the engine's other counters: messages, chunks sent, re-sent and relayed, duplicates and foreign frames dropped.
     Raises InvalidArgument for a group of another backend.
     """
@@ -47,6 +48,7 @@ def statistics(group: "ProcessGroup | None" = None) -> dict[str, Any]:
         "lanes": lanes,
         "lanes_down": sum(not lane["up"] for lane in lanes),
         "routes": routes,
+        "gpu": {"why": without_gpu_lanes[backend.job], **backend.lane_statistics()},
         **counts,
     }
 

@@ -69,8 +69,14 @@ def test_the_torch_that_it_was_built_for_stands_beside_it() -> None:
 @pytest.mark.parametrize("built", ["", torch.__version__])
 def test_the_doctor_has_a_row(built: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "built_for", lambda: built)
-    monkeypatch.setitem(sys.modules, "hetsp_ext._c10d", SimpleNamespace())
-    (row,) = [finding for finding in doctor.examine() if finding.name == "backend hetsp"]
+    native = SimpleNamespace(nccl=lambda asked, bundled: {"why": "no NCCL: none"})
+    monkeypatch.setitem(sys.modules, "hetsp_ext._c10d", native)
+    monkeypatch.setattr(hetsp_ext, "_c10d", native, raising=False)
+    found = doctor.examine()
+    (row,) = [finding for finding in found if finding.name == "backend hetsp"]
+    (gpus,) = [finding for finding in found if finding.name == "lanes of GPUs"]
+    assert not gpus.present
+    assert gpus.detail.endswith("no NCCL: none" if built else "build with HETSP_C10D=ON beside it")
     assert row.present == bool(built)
     if built:
         assert all(each.name in row.detail for each in interfaces() if each.up and not each.loopback)
@@ -99,6 +105,9 @@ class Native:
             "eager": 1, "direct": 2, "spread": 3, "local": 4, "chunks_sent": 50, "chunks_resent": 3,
         }  # fmt: skip
 
+    def lane_statistics(self) -> dict:
+        return {"chunks_sent": 9, "bytes_sent": 900}
+
 
 def test_statistics_name_nics_lanes_and_routes(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [
@@ -106,6 +115,7 @@ def test_statistics_name_nics_lanes_and_routes(monkeypatch: pytest.MonkeyPatch) 
         for n in range(3)
     ]
     monkeypatch.setitem(backend.topologies, 77, parse({"nodes": nodes}, 6, "T"))
+    monkeypatch.setitem(backend.without_gpu_lanes, 77, "because")
     group = SimpleNamespace(_get_backend=lambda device: Native())
     found = hetsp_ext.distributed.statistics(group)
     assert found["nics"] == [
@@ -118,6 +128,7 @@ def test_statistics_name_nics_lanes_and_routes(monkeypatch: pytest.MonkeyPatch) 
     assert found["lanes_down"] == 1
     assert found["routes"] == {"eager": 1, "direct": 2, "spread": 3, "local": 4}
     assert found["chunks_resent"] == 3
+    assert found["gpu"] == {"why": "because", "chunks_sent": 9, "bytes_sent": 900}
 
 
 def test_statistics_of_another_backend_are_refused() -> None:
