@@ -99,6 +99,8 @@ racecheck_hopper() {
   grep -aq 'RACECHECK SUMMARY' <<<"$said"
 }
 small_set() { python3 -m tests.python.attention.small_set --device "$device"; }
+# Two ranks on this one GPU; which of the ways to have them work is what it finds out.
+gpu_lanes() { python3 -m bench.comm.gpu_lanes_bench --device "$device" --limit 18 --out "$out/gpu_lanes.json"; }
 table() {
   local seconds=$(($(left) - 6)) quick=""
   [ "$device" = cuda ] || quick="--divide 512 --rounds 3 --row-seconds 1"
@@ -136,12 +138,13 @@ chosen="cuda"
 [ "$budget" -ge 400 ] || chosen="cuda and not cuda_mma and not cuda_scalar"
 [ "$device" = cuda ] || chosen="test_cuda or test_levels"
 export chosen
-export -f contract sanitized memcheck racecheck racecheck_hopper small_set table left
+export -f contract sanitized memcheck racecheck racecheck_hopper small_set gpu_lanes table left
 
 # Correctness measures nothing, so its stages share the time. Each writes its record as it ends; a lock keeps them apart.
 part=$((budget / 3))
 stage small_set $((part < 60 ? part : 60)) small_set &
 stage contract $((part < 120 ? part : 120)) contract &
+stage gpu_lanes $((part < 120 ? part : 120)) gpu_lanes &
 if [ "$device" = cpu ]; then
   note memcheck --left-out "no GPU to watch"; note racecheck --left-out "no GPU to watch"
 elif command -v compute-sanitizer >/dev/null; then
