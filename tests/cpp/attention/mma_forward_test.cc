@@ -1,13 +1,13 @@
 // The forward of the tensor-core kernels, run on the CPU (support/mma_on_cpu.h), against the definition in float64.
 #include "support/mma_on_cpu.h"
 // The emulator's names must be known before the kernels.
-#include <cstdio>
 #include <type_traits>
 
 #include "attention/attention_call.h"
 #include "attention/attention_case.h"
 #include "attention/attention_truth.h"
 #include "attention/mma_case.h"
+#include "attention/mma_check.h"
 #include "hetsp/attention/cuda/mma/forward.cuh"
 #include "hetsp/attention/cuda/mma/repair.cuh"
 #include "support/check.h"
@@ -17,10 +17,6 @@ namespace cuda = hetsp::attention::cuda;
 namespace mma = hetsp::attention::cuda::mma;
 
 namespace {
-
-// Rounding errors allowed on top of those of the rounded factors, in units of attention_case::worst_error.
-constexpr double kUnits = 8;
-constexpr unsigned kBlocks = 2;  // so that each takes several items and must leave shared memory fit for the next
 
 struct Run {
   Output output;
@@ -56,16 +52,6 @@ Run run_forward(const Case& c, const HostTiles& tiles) {
   return c.shape.dtype == DType::bfloat16 ? bucket(BFloat16{}) : bucket(Float16{});
 }
 
-double worst_seen = 0;  // by the tests of this file so far
-int suspects_seen = 0;
-
-void check_close(const char* what, const Array& actual, const std::vector<Sum>& expected, DType dtype) {
-  const double worst = worst_error(actual.values(), expected, dtype, DType::float32, true);
-  worst_seen = std::max(worst_seen, worst);
-  if (worst > kUnits) check::fail(__FILE__, __LINE__, std::string(what) + " is off by " + std::to_string(worst) + " units");
-  CHECK_EQ(actual.strays(), 0);
-}
-
 void check_case(const Case& c, const HostTiles& tiles) {
   check::context() = c.label;
   const Forward expected = forward(c);
@@ -75,23 +61,9 @@ void check_case(const Case& c, const HostTiles& tiles) {
   check_close("lse", run.output.lse, expected.lse, DType::float32);
 }
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-constexpr unsigned kSeeds = 2;  // many times slower there, and it is addresses and barriers that are looked at
-#else
-constexpr unsigned kSeeds = 8;
-#endif
-
 void check_random(DType dtype, unsigned first_seed, const std::vector<Dims>& all_dims, std::int64_t most_tokens) {
-  worst_seen = 0, suspects_seen = 0;
-  unsigned seed = first_seed;
-  for (const Dims& dims : all_dims)
-    for (unsigned i = 0; i < kSeeds; ++i, ++seed) {
-      const Case c = random_case(seed, dtype, dims, most_tokens);
-      Random random(seed);
-      check_case(c, query_tiles(random, c));
-    }
-  std::printf("     %s: %zu cases, worst error %.1f of %.0f units, %d items computed again\n", name(dtype),
-              all_dims.size() * kSeeds, worst_seen, kUnits, suspects_seen);
+  attention_case::check_random(dtype, first_seed, all_dims, most_tokens,
+                               [](const Case& c, Random& random) { check_case(c, query_tiles(random, c)); });
 }
 
 }  // namespace
