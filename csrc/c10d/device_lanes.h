@@ -47,8 +47,8 @@ struct DeviceReports {
 // stream ever waits for something that another rank has yet to do, but inside NCCL's own kernels; what depends on an arrival is
 // queued once the host has seen it. The thread asks for events while any is open (every few microseconds), else it sleeps.
 //
-// Each lane must be able to make progress beside all others, so each of the 2 * lanes + 2 streams needs a queue to the device of
-// its own (CUDA_DEVICE_MAX_CONNECTIONS): whoever makes a group has checked that.
+// Each lane must be able to make progress beside all others, so each of the 2 * lanes + 2 streams needs a queue to the device
+// of its own (CUDA_DEVICE_MAX_CONNECTIONS): whoever makes a group has checked that.
 class DeviceLanes {
  public:
   // `lanes`: how many there will be. Throws device::DeviceError where the device cannot be used.
