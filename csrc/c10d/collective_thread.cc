@@ -51,7 +51,8 @@ std::function<void()> CollectiveThread::post(Program program, std::uint16_t type
 
 void CollectiveThread::run(const std::shared_ptr<Run>& run, const Round& round, std::int64_t tag) {
   std::unique_lock lock(run->mutex);
-  run->open = round.sends.size() + round.receives.size();
+  const bool failed = run->failure != nullptr;
+  run->open = round.receives.size() + (failed ? 0 : round.sends.size());
   lock.unlock();
   const auto done = [run](const comm::Outcome& outcome, int) {
     const std::scoped_lock guard(run->mutex);
@@ -64,13 +65,17 @@ void CollectiveThread::run(const std::shared_ptr<Run>& run, const Round& round, 
     operations.push_back(driver_.receive(message.peer, tag, message.bytes, run->type, done));
   }
   for (const Message& message : round.sends) {
-    operations.push_back(driver_.send(message.peer, tag, message.bytes, run->type, done));
+    if (failed) {  // what it would hold is wrong
+      driver_.send_given_up(message.peer, tag, message.bytes.size(), run->type);
+    } else {
+      operations.push_back(driver_.send(message.peer, tag, message.bytes, run->type, done));
+    }
   }
   lock.lock();
   run->wake.wait(lock, [&] { return run->open == 0 || run->failure; });
   if (run->open > 0) {
     lock.unlock();
-    for (const comm::Operation operation : operations) driver_.cancel(operation, "the collective failed on this rank");
+    for (const comm::Operation operation : operations) driver_.cancel(operation, "the collective failed on this rank", true);
     lock.lock();
     run->wake.wait(lock, [&] { return run->open == 0; });
   }

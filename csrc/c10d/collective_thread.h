@@ -13,8 +13,8 @@
 namespace hetsp::routed {
 
 // All ranks post their collectives in one order, so number n here meets number n there: each has a tag of its own, which keeps
-// what a failed one left behind away from the next. A rank whose part fails still posts and cancels the rest of its messages,
-// so that the others fail too instead of waiting for what never comes.
+// what a failed one left behind away from the next. A rank whose part fails gives up the rest of its messages one by
+// one, so that those who send or receive them fail too instead of waiting for what never comes, or taking it for right.
 class CollectiveThread {
  public:
   explicit CollectiveThread(Driver& driver) : driver_(driver) {}

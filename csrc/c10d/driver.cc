@@ -86,9 +86,15 @@ comm::Operation Driver::receive(int peer_or_any, std::int64_t tag, std::span<std
   });
 }
 
-void Driver::cancel(comm::Operation operation, std::string why) {
-  queue_.put([this, operation, why = std::move(why)] {
-    if (engine_ != nullptr && open_.contains(operation)) engine_->cancel(operation, why);
+void Driver::cancel(comm::Operation operation, std::string why, bool for_good) {
+  queue_.put([this, operation, why = std::move(why), for_good] {
+    if (engine_ != nullptr && open_.contains(operation)) engine_->cancel(operation, why, for_good);
+  });
+}
+
+void Driver::send_given_up(int peer, std::int64_t tag, std::size_t bytes, std::uint16_t type) {
+  queue_.put([this, peer, tag, bytes, type] {
+    if (engine_ != nullptr) engine_->send_given_up(peer, tag, bytes, type);
   });
 }
 

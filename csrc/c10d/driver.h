@@ -39,7 +39,8 @@ class Driver {
   // The memory must stay until `done`.
   comm::Operation send(int peer, std::int64_t tag, std::span<const std::byte> bytes, std::uint16_t type, Done done);
   comm::Operation receive(int peer_or_any, std::int64_t tag, std::span<std::byte> bytes, std::uint16_t type, Done done);
-  void cancel(comm::Operation operation, std::string why);
+  void cancel(comm::Operation operation, std::string why, bool for_good = false);  // as the engine's
+  void send_given_up(int peer, std::int64_t tag, std::size_t bytes, std::uint16_t type);  // as the engine's: no operation
 
   comm::Statistics statistics();  // after the end: the last ones
 

@@ -24,7 +24,6 @@ TESTED_ELSEWHERE = {
     "csrc/hetsp/checkpoint/xxh3/xxh3.cc": CHECKSUM,
     "csrc/hetsp/checkpoint/xxh3/xxh3_isa.cc": CHECKSUM,
     "csrc/hetsp/comm/courier.cc": ENGINE,
-    "csrc/hetsp/comm/endpoint.cc": ENGINE,
     "csrc/hetsp/comm/router.cc": ENGINE,
     "csrc/hetsp/device/no_cuda/device.cc": "tests/python/test_native.py",
     "csrc/hetsp/lp/dictionary.cc": SIMPLEX,

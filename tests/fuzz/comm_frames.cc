@@ -112,7 +112,9 @@ class Fuzzer {
     if (below(20) == 0) post();
     if (below(500) == 0) engine_.on_link_up(rail_link(), static_cast<std::uint16_t>(below(4)));
     if (below(500) == 0) engine_.on_link_broken(rail_link(), "broken by the fuzzer");
-    if (below(200) == 0 && posted_ > 0) engine_.cancel(1 + below(posted_), "canceled by the fuzzer");
+    if (below(200) == 0 && posted_ > 0) engine_.cancel(1 + below(posted_), "canceled by the fuzzer", below(2) == 0);
+    if (below(200) == 0)
+      engine_.send_given_up(std::array{0, 2, 5}[below(3)], static_cast<std::int64_t>(below(3)), below(5000), 1);
     frame();
     for (; !wires_.sent.empty(); wires_.sent.pop_front()) engine_.on_sent(wires_.sent.front());
     for (; !wires_.stored.empty(); wires_.stored.pop_front()) engine_.on_stored(wires_.stored.front());

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
 #include "hetsp/base/error.h"
 #include "hetsp/comm/link_cost.h"
@@ -35,7 +36,8 @@ Endpoint::Endpoint(const Topology& of, int self, const EngineOptions& given, Tra
       transfers(static_cast<std::size_t>(topology.ranks()), 0),
       eager_waiting(static_cast<std::size_t>(topology.ranks()), 0),
       out(static_cast<std::size_t>(topology.ranks())),
-      in(static_cast<std::size_t>(topology.ranks())) {}
+      in(static_cast<std::size_t>(topology.ranks())),
+      canceled_early(static_cast<std::size_t>(topology.ranks())) {}
 
 std::string Endpoint::describe(const Open& operation, int rail) const {
   std::string text = operation.sending              ? concat("sending to rank ", operation.peer)
@@ -89,6 +91,10 @@ void Endpoint::reply(Kind kind, int peer, std::uint64_t transfer, Header header,
 
 void Endpoint::meet(Matcher::Match& match) {
   auto& [offer, receive] = match;
+  if (receive.operation == 0) {
+    if (!offer.canceled) reply(Kind::refuse, offer.source, offer.transfer, {.flags = kEnded});
+    return;
+  }
   const auto opened = open.find(receive.operation);
   if (opened == open.end()) return;
   opened->second.transfer = offer.transfer;
@@ -125,14 +131,13 @@ void Endpoint::on_offer(const Header& header, std::span<const std::byte> payload
     ++counts.duplicates_dropped;
     return;
   }
-  const std::pair<int, std::uint64_t> key{header.source, header.transfer};
   Offered offer{.source = header.source,
                 .transfer = header.transfer,
                 .tag = header.tag,
                 .bytes = header.value,
                 .type = header.type,
                 .eager = (header.flags & kEager) != 0,
-                .canceled = canceled_early.erase(key) > 0,
+                .canceled = canceled_early[header.source].erase(header.transfer) > 0 || (header.flags & kGivenUp) != 0,
                 .payload = {payload.begin(), payload.end()}};
   // Not of ours, the sender never makes one: of another size, or one that a CPU would copy into a device's memory.
   if (offer.eager && (offer.bytes != offer.payload.size() || (offer.bytes > 0 && is_on_device(offer.type)))) return;
@@ -141,7 +146,12 @@ void Endpoint::on_offer(const Header& header, std::span<const std::byte> payload
 
 void Endpoint::on_accept(const Header& header) {
   const auto found = out[header.source].find(header.transfer);
-  if (found == out[header.source].end() || std::exchange(found->second->accepted, true)) return;
+  // Not there: canceled before it was accepted, or this is an old frame, and then the other side knows already.
+  if (found == out[header.source].end()) {
+    if (header.transfer <= transfers[header.source]) reply(Kind::cancel, header.source, header.transfer);
+    return;
+  }
+  if (std::exchange(found->second->accepted, true)) return;
   router.add(*found->second);
   if (!leaving.empty()) return;  // in a moment
   const int node = topology.node_of(header.source);
@@ -174,7 +184,8 @@ void Endpoint::on_cancel(const Header& header) {
   if (matcher.seen(header.source, header.transfer))
     matcher.cancel(header.source, header.transfer);
   else
-    canceled_early.insert({header.source, header.transfer});
+    canceled_early[header.source].insert(header.transfer);
+  if (auto& early = canceled_early[header.source]; early.size() > kCanceledEarly) early.erase(std::prev(early.end()));
 }
 
 void Endpoint::on_received(const Header& header, std::span<const std::byte> payload) {
@@ -408,10 +419,14 @@ bool Endpoint::refused(Operation operation, int peer) {
   return true;
 }
 
-void Endpoint::begin(Operation operation, bool sending, int peer) {
-  require(operation != 0 && !open.contains(operation), "operation ", operation, " is 0 or open already");
+void Endpoint::require_peer(int peer, bool sending) const {
   const bool allowed = (peer == any_source && !sending) || (peer >= 0 && peer < topology.ranks() && peer != rank);
   require(allowed, "rank ", peer, " is no peer of rank ", rank, " in a group of ", topology.ranks());
+}
+
+void Endpoint::begin(Operation operation, bool sending, int peer) {
+  require(operation != 0 && !open.contains(operation), "operation ", operation, " is 0 or open already");
+  require_peer(peer, sending);
   open.emplace(operation, Open{.sending = sending, .peer = peer});
 }
 

@@ -27,7 +27,7 @@
 
 namespace hetsp::comm {
 
-constexpr std::uint8_t kEager = 1;                                  // of Kind::offer: the payload is all of it
+constexpr std::uint8_t kEager = 1, kGivenUp = 2;  // of Kind::offer: the payload is all of it; there is no such message any more
 constexpr std::uint8_t kWrongSize = 1, kWrongType = 2, kEnded = 3;  // of Kind::refuse
 
 struct Endpoint {
@@ -54,19 +54,22 @@ struct Endpoint {
   Router router;
   Matcher matcher;
 
-  std::vector<std::uint64_t> transfers;    // [ranks] messages sent to each
+  std::vector<std::uint64_t> transfers;  // [ranks] messages sent to each
   std::vector<std::size_t> eager_waiting;  // [ranks] bytes of eager messages that each has not received
   std::vector<std::map<std::uint64_t, std::unique_ptr<Outgoing>>> out;  // [ranks] by transfer
-  std::vector<std::map<std::uint64_t, Incoming>> in;                    // [ranks] by transfer
+  std::vector<std::map<std::uint64_t, Incoming>> in;  // [ranks] by transfer
   std::unordered_map<Operation, Open> open;
   std::unordered_map<Operation, int> sources;  // of receives from any source that are complete
   std::unordered_map<Token, Store> stores;
   Token stores_begun = 0;
-  std::set<std::pair<int, std::uint64_t>> to_tell;          // incoming messages with chunks not told
-  std::set<std::pair<int, std::uint64_t>> canceled_early;   // before their offer came
+  std::set<std::pair<int, std::uint64_t>> to_tell;  // incoming messages with chunks not told
+  // [ranks] Transfers that were canceled before their offer came. So many of each rank at most, the next ones: what is dropped
+  // is canceled again when it is accepted.
+  std::vector<std::set<std::uint64_t>> canceled_early;
+  static constexpr std::size_t kCanceledEarly = 1024;
   std::map<int, Time> leaving;  // ranks that said goodbye: when what is open with them fails
-  std::set<int> goodbyes;       // to be said
-  int leaving_last = -1;        // rank that said goodbye last
+  std::set<int> goodbyes;  // to be said
+  int leaving_last = -1;  // rank that said goodbye last
   bool left = false;
   int lost_rank = -1;
   std::string lost_text;  // begins "rank N"
@@ -103,6 +106,7 @@ struct Endpoint {
   static std::string left_text(int peer);
   // An operation that cannot begin ends at once: true.
   bool refused(Operation operation, int peer);
+  void require_peer(int peer, bool sending) const;
   void begin(Operation operation, bool sending, int peer);
   [[nodiscard]] std::size_t eager_limit(int peer) const;  // the largest message to it that travels inside its offer
   [[nodiscard]] bool spreads(int peer, std::size_t bytes) const;

@@ -79,7 +79,15 @@ void Engine::receive(Operation operation, int peer_or_any, std::int64_t tag, std
   }
 }
 
-void Engine::cancel(Operation operation, const std::string& why) {
+void Engine::send_given_up(int peer, std::int64_t tag, std::size_t bytes, std::uint16_t type) {
+  State& state = *state_;
+  state.require_peer(peer, true);
+  if (state.lost_rank >= 0 || state.left || state.routes.is_gone(peer)) return;
+  state.reply(Kind::offer, peer, ++state.transfers[static_cast<std::size_t>(peer)],
+              {.flags = kGivenUp, .value = bytes, .tag = tag, .type = type});
+}
+
+void Engine::cancel(Operation operation, const std::string& why, bool for_good) {
   State& state = *state_;
   const auto found = state.open.find(operation);
   if (found == state.open.end()) return;
@@ -89,7 +97,10 @@ void Engine::cancel(Operation operation, const std::string& why) {
     state.reply(Kind::cancel, known.peer, known.transfer);
     return state.end_outgoing(known.peer, known.transfer, outcome);
   }
-  if (state.matcher.withdraw(operation)) return state.complete(operation, outcome);
+  if (const auto posted = state.matcher.withdraw(operation)) {
+    if (for_good) state.matcher.refuse(*posted);
+    return state.complete(operation, outcome);
+  }
   state.reply(Kind::refuse, known.peer, known.transfer, {.flags = kEnded});
   state.end_incoming(known.peer, known.transfer, outcome);
 }

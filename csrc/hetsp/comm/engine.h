@@ -37,7 +37,11 @@ class Engine : public Listener {
   // one pair and tag match in the order in which they were posted.
   void send(Operation operation, int peer, std::int64_t tag, std::span<const std::byte> bytes, std::uint16_t type);
   void receive(Operation operation, int peer_or_any, std::int64_t tag, std::span<std::byte> bytes, std::uint16_t type);
-  void cancel(Operation operation, const std::string& why);  // ends it as `aborted`, on the other side too
+  // Ends it as `aborted`; on the other side too where both have met. A receive that has not: its message stays for a later one,
+  // or is refused when it comes, if the receive is given up `for_good`.
+  void cancel(Operation operation, const std::string& why, bool for_good = false);
+  // In the place of a message that will not be made: what receives it ends as `aborted`.
+  void send_given_up(int peer, std::int64_t tag, std::size_t bytes, std::uint16_t type);
   int source_of(Operation operation) const;  // who sent what a receive from any_source got, once complete
 
   // Events.

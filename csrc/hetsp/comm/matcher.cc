@@ -1,6 +1,7 @@
 #include "hetsp/comm/matcher.h"
 
 #include <algorithm>
+#include <iterator>
 
 namespace hetsp::comm {
 
@@ -80,10 +81,15 @@ std::optional<Posted> Matcher::withdraw(Operation operation) {
   return posted;
 }
 
+void Matcher::refuse(const Posted& withdrawn) {
+  tags_[withdrawn.tag].receives.push_back({.operation = 0, .peer = withdrawn.peer, .tag = withdrawn.tag});
+}
+
 std::vector<Posted> Matcher::withdraw_all() {
   std::vector<Posted> all;
   for (auto& [_, tag] : tags_) {
-    all.insert(all.end(), tag.receives.begin(), tag.receives.end());
+    std::copy_if(tag.receives.begin(), tag.receives.end(), std::back_inserter(all),
+                 [](const Posted& posted) { return posted.operation != 0; });
     tag.receives.clear();
   }
   std::erase_if(tags_, [](const auto& entry) { return entry.second.offers.empty(); });
@@ -95,7 +101,7 @@ std::vector<Posted> Matcher::withdraw_from(int source) {
   std::vector<Posted> found;
   for (const auto& [_, tag] : tags_)
     for (const Posted& posted : tag.receives)
-      if (posted.peer == source) found.push_back(posted);
+      if (posted.peer == source && posted.operation != 0) found.push_back(posted);
   for (const Posted& posted : found) withdraw(posted.operation);
   return found;
 }

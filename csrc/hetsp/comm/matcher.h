@@ -21,7 +21,7 @@ namespace hetsp::comm {
 constexpr int any_source = -1;
 
 struct Posted {  // a receive
-  Operation operation = 0;
+  Operation operation = 0;  // 0: it was given up for good; the message that meets it is refused
   int peer = any_source;
   std::int64_t tag = 0;
   std::span<std::byte> bytes = {};
@@ -53,6 +53,7 @@ class Matcher {
   [[nodiscard]] bool seen(int source, std::uint64_t transfer) const;
   void cancel(int source, std::uint64_t transfer);  // whoever receives it shall learn that it was canceled
   std::optional<Posted> withdraw(Operation operation);
+  void refuse(const Posted& withdrawn);  // a message that would have met it is to be refused: that is nobody's receive
   std::vector<Posted> withdraw_all();
   std::vector<Posted> withdraw_from(int source);  // those that name this source
   [[nodiscard]] bool empty() const { return receives_.empty(); }

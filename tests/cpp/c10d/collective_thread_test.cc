@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <functional>
+#include <future>
 #include <memory>
 #include <numeric>
 #include <stdexcept>
@@ -132,6 +133,89 @@ TEST(many_collectives_posted_at_once_run_in_order_on_every_rank) {
         }
       }
   }
+}
+
+TEST(one_that_is_given_up_fails_everywhere_and_the_next_is_well) {
+  Collectives ranks({.nodes = 1, .ranks = 3});
+  // Rank 2 is held up by what it does before, and gives up meanwhile: the others wait for it until then.
+  std::promise<void> goes_on;
+  std::vector<Results> before, first, second;
+  for (int rank = 0; rank < 3; ++rank) {
+    Program program(1);
+    if (rank == 2) program[0].then = [&goes_on] { goes_on.get_future().wait(); };
+    before.push_back(ranks.post(rank, std::move(program)));
+  }
+  std::function<void()> cancel;
+  for (int rank = 0; rank < 3; ++rank) first.push_back(ranks.post(rank, barrier(ranks, rank), rank == 2 ? &cancel : nullptr));
+  cancel();
+  goes_on.set_value();
+  for (const Results& it : first) {
+    CHECK(over(it));
+    CHECK(!it->now().failure.empty());
+  }
+  CHECK(first[2]->now().failure.find("aborted on this rank") != std::string::npos);
+  cancel();  // changes nothing
+  for (int rank = 0; rank < 3; ++rank) second.push_back(ranks.post(rank, barrier(ranks, rank)));
+  for (const Results& it : second) {
+    CHECK(over(it));
+    CHECK_EQ(it->now().failure, std::string());
+  }
+  ranks.close();
+  for (const auto* all : {&first, &second})
+    for (const Results& it : *all) CHECK_EQ(it->now().times, 1);
+}
+
+// What fails between two rounds of one rank: it still posts and cancels the rest, so that nobody waits for it.
+TEST(a_failure_between_rounds_reaches_those_that_would_wait) {
+  Collectives ranks({.nodes = 1, .ranks = 4});
+  std::vector<Results> results;
+  for (int rank = 0; rank < 4; ++rank) {
+    Program program = barrier(ranks, rank);
+    if (rank == 1) program.front().then = [] { throw std::runtime_error("no memory for the sum"); };
+    results.push_back(ranks.post(rank, std::move(program)));
+  }
+  for (const Results& it : results) CHECK(over(it));
+  CHECK(results[1]->now().failure.find("no memory for the sum") != std::string::npos);
+  CHECK(!results[3]->now().failure.empty());  // the second round is between 1 and 3, and between 0 and 2
+  ranks.close();
+  for (const Results& it : results) CHECK_EQ(it->now().times, 1);
+}
+
+// Each rank alone, in every collective: whoever needs it fails, nobody waits, and the next collective is well.
+TEST(every_rank_gives_up_every_collective) {
+  for (int kind = 0; kind < 3; ++kind)
+    for (int fails = 0; fails < 3; ++fails) {
+      check::context() = "kind " + std::to_string(kind) + ", rank " + std::to_string(fails);
+      Collectives ranks({.nodes = 1, .ranks = 3});
+      std::vector<Bytes> memory(3, Bytes(30'000));
+      std::promise<void> goes_on;
+      std::vector<Results> results;
+      for (int rank = 0; rank < 3; ++rank) {
+        Program held(1);
+        if (rank == fails) held[0].then = [&goes_on] { goes_on.get_future().wait(); };
+        ranks.post(rank, std::move(held));
+        Program program;
+        Pieces pieces;
+        for (std::size_t of = 0; of < 3; ++of) pieces.push_back(std::span(memory[rank]).subspan(of * 10'000, 10'000));
+        if (kind == 0) flat_allgather(program, rank, pieces);
+        if (kind == 1) ring_allgather(program, ranks.ring(rank), pieces);
+        if (kind == 2) chain_broadcast(program, ranks.ring(rank), 0, memory[rank], 100);
+        std::function<void()> cancel;
+        results.push_back(ranks.post(rank, std::move(program), &cancel));
+        if (rank == fails) cancel();
+      }
+      goes_on.set_value();
+      for (int rank = 0; rank < 3; ++rank) {
+        CHECK(over(results[rank]));
+        CHECK(!results[rank]->now().failure.empty());
+      }
+      std::vector<Results> next;
+      for (int rank = 0; rank < 3; ++rank) next.push_back(ranks.post(rank, barrier(ranks, rank)));
+      for (const Results& it : next) {
+        CHECK(over(it));
+        CHECK_EQ(it->now().failure, std::string());
+      }
+    }
 }
 
 TEST(a_death_ends_what_is_under_way_and_what_comes_later) {
