@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -34,7 +35,7 @@ class Exchange {
             .cancel =
                 [this, rank] {
                   const std::scoped_lock lock(mutex_);
-                  gone_.insert({rank, true});
+                  gone_.insert(rank);
                   wake_.notify_all();
                 }};
   }
@@ -52,6 +53,17 @@ class Exchange {
     for (const auto& [_, meeting] : meetings_)
       if (meeting.cable) all.push_back(meeting.cable);
     return all;
+  }
+  // Nobody connects to this rank any more, and what is connected carries nothing: those cables.
+  std::vector<std::shared_ptr<Cable>> bury(int rank) {
+    const std::scoped_lock lock(mutex_);
+    buried_.insert(rank);
+    wake_.notify_all();
+    std::vector<std::shared_ptr<Cable>> of_it;
+    for (const auto& [key, meeting] : meetings_)
+      if (meeting.cable && (std::get<0>(key) == rank || std::get<1>(key) == rank)) of_it.push_back(meeting.cable);
+    for (const auto& cable : of_it) cable->stall(true);
+    return of_it;
   }
   // For the rails that are there from the start.
   std::shared_ptr<Cable> lay(int a, int b, int rail) {
@@ -72,7 +84,9 @@ class Exchange {
     const int side = rank < link.peer ? 0 : 1;
     meeting.asks[side] = generation;
     meeting.answers[side].reset();
-    const auto fails = [&] { return gone_.contains(rank) || down_[link.rail]; };
+    const auto fails = [&] {
+      return gone_.contains(rank) || buried_.contains(rank) || buried_.contains(link.peer) || down_[link.rail];
+    };
     if (meeting.asks[1 - side] && !fails()) {
       const auto next = static_cast<std::uint16_t>(std::max(generation, *meeting.asks[1 - side]) + 1);
       meeting.cable = Cable::make();
@@ -93,7 +107,8 @@ class Exchange {
   std::mutex mutex_;
   std::condition_variable wake_;
   std::map<std::tuple<int, int, int>, Meeting> meetings_;
-  std::map<int, bool> down_, gone_;
+  std::map<int, bool> down_;
+  std::set<int> gone_, buried_;
 };
 
 struct GroupOptions {
@@ -157,11 +172,16 @@ class DriverGroup {
     for (const auto& driver : drivers_) threads.emplace_back([&driver, grace] { driver->close(grace); });
     for (auto& thread : threads) thread.join();
   }
-  // What a process leaves behind that was killed: every connection of it ends, and nothing was said.
+  // What a process leaves behind that was killed: every connection of it ends, and nothing was said. Its driver lives on in
+  // this process, so first of all nobody hears it.
   void kill(int rank, bool half_in = false) {
+    const auto of_it = [rank](const auto& key) { return std::get<1>(key) == rank || std::get<2>(key) == rank; };
     for (const auto& [key, cable] : fixed_)
-      if (std::get<1>(key) == rank || std::get<2>(key) == rank)
-        cable->cut("Connection closed by peer", half_in && std::get<0>(key) == comm::Stage::local);
+      if (of_it(key)) cable->stall(true);
+    const auto rails = exchange.bury(rank);
+    for (const auto& cable : rails) cable->cut("Connection closed by peer", half_in);
+    for (const auto& [key, cable] : fixed_)
+      if (of_it(key)) cable->cut("Connection closed by peer", half_in && std::get<0>(key) == comm::Stage::local);
   }
 
   static Driver::Done into(const Ends& ends) {
