@@ -4,6 +4,8 @@
 #include <exception>
 #include <utility>
 
+#include "hetsp/base/error.h"
+
 namespace hetsp::routed {
 
 namespace {
@@ -65,8 +67,7 @@ void DeviceLanes::begin(Direction& direction, const nccl::UniqueId& name) {
   } else {
     direction.stream = runtime_.create_stream();
   }
-  direction.communicator =
-      std::make_unique<NcclCommunicator>(setup_.nccl, name, direction.sends, direction.stream, setup_.limit);
+  direction.communicator = std::make_unique<NcclCommunicator>(setup_.nccl, name, direction.sends, direction.stream);
   direction.waiting.push_front({.buffer = buffers_->take(), .bytes = first_bytes});
 }
 
@@ -203,13 +204,18 @@ void DeviceLanes::drive(LaneId id, Lane& lane, Clock::time_point now, bool ask) 
     if (!direction->communicator) continue;
     NcclCommunicator& communicator = *direction->communicator;
     const auto state = communicator.state();
-    if (state != NcclCommunicator::State::ready || (ask && direction->under_way > 0)) communicator.progress(now);
+    if (state != NcclCommunicator::State::ready || (ask && direction->under_way > 0)) communicator.progress();
     if (communicator.state() == NcclCommunicator::State::failed || !launch(id, *direction))
       return fail(id, lane, std::string(communicator.why()));
   }
-  if (!lane.up && now >= lane.until)
-    fail(id, lane,
-         lane.in.communicator ? "nothing has come through within its time" : "the other end has not named its communicator");
+  if (lane.up || now < lane.until) return;
+  const auto starts = [](const Direction& direction) {
+    return direction.communicator->state() == NcclCommunicator::State::starting;
+  };
+  const char* const what = !lane.in.communicator                 ? "the other end has not named its communicator"
+                           : starts(lane.out) || starts(lane.in) ? "the communicators have not come up"
+                                                                 : "nothing has come through";
+  fail(id, lane, concat(what, " within ", setup_.limit.count(), " ms"));
 }
 
 void DeviceLanes::poll_lanes(Clock::time_point now) {

@@ -135,10 +135,12 @@ void DeviceTransport::start(comm::Listener& engine, const std::vector<comm::Link
 void DeviceTransport::turn_off() {
   std::unique_ptr<DeviceLanes> gone = std::move(lanes_);
   for (auto& [at, end] : ends_) {
-    if (end.lane != 0) stop(end, true);
-    if (end.told || end.generation == 0) continue;
-    end.told = true;
-    engine_->on_link_up({std::get<0>(at), std::get<1>(at), std::get<2>(at)}, end.generation);
+    const bool connected = end.lane != 0;
+    if (!end.told && connected) {
+      end.told = true;
+      engine_->on_link_up({std::get<0>(at), std::get<1>(at), std::get<2>(at)}, end.generation);
+    }
+    if (connected) stop(end, true);
   }
 }
 
@@ -208,6 +210,7 @@ void DeviceTransport::on_up(LaneId lane) {
   if (!at.told) {
     at.told = true;
     engine_->on_link_up(link, at.generation);
+    flush(at);
   }
   if (settled_ && --coming_up_ == 0) settle({});
 }
@@ -320,7 +323,9 @@ void DeviceTransport::on_frame(comm::Link link, const comm::Header& header, comm
     if (arrival != 0) wires_.release(arrival);
     return;
   }
-  if (at == nullptr || at->held.empty()) return engine_->on_frame(link, header, arrival, payload);
+  // The other end's lane may be up before this one: the engine would drop what comes over a rail that it believes to be down,
+  // and the other end would take that for silence.
+  if (at == nullptr || (at->told && at->held.empty())) return engine_->on_frame(link, header, arrival, payload);
   Held& held = at->held.emplace_back(Held{.link = link, .header = header, .payload = {}});
   if (header.kind == comm::Kind::chunk) {
     held.arrival = arrival;
@@ -353,7 +358,7 @@ void DeviceTransport::pass(const Held& held) {
 // Whatever the engine does with a frame, it does not end the lane before this returns: it only asks for a reset, which empties
 // the queue.
 void DeviceTransport::flush(End& end) {
-  while (!end.held.empty() && end.held.front().ready) {
+  while (end.told && !end.held.empty() && end.held.front().ready) {
     const Held first = std::move(end.held.front());
     end.held.pop_front();
     pass(first);

@@ -7,13 +7,8 @@
 namespace hetsp::routed {
 
 NcclCommunicator::NcclCommunicator(std::shared_ptr<const NcclLibrary> library, const nccl::UniqueId& id, bool sends,
-                                   void* stream, Clock::duration limit)
-    : library_(std::move(library)),
-      api_(library_->api()),
-      sends_(sends),
-      stream_(stream),
-      limit_(limit),
-      until_(Clock::now() + limit) {
+                                   void* stream)
+    : library_(std::move(library)), api_(library_->api()), sends_(sends), stream_(stream) {
   nccl::Config config;
   config.blocking = 0;
   config.min_ctas = config.max_ctas = 1;
@@ -39,16 +34,11 @@ void NcclCommunicator::take(nccl::Result result, const char* call) {
   }
 }
 
-NcclCommunicator::State NcclCommunicator::progress(Clock::time_point now) {
+NcclCommunicator::State NcclCommunicator::progress() {
   if (state_ == State::failed) return state_;
   nccl::Result error = nccl::success;
   const nccl::Result asked = api_.comm_get_async_error(comm_, &error);
   take(asked == nccl::success ? error : asked, sends_ ? "sending by NCCL" : "receiving by NCCL");
-  if (state_ == State::starting && now >= until_) {
-    state_ = State::failed;
-    why_ = concat("the communicator has not come up within ",
-                  std::chrono::duration_cast<std::chrono::milliseconds>(limit_).count(), " ms");
-  }
   return state_;
 }
 
