@@ -32,13 +32,15 @@ void check_tag(int tag) { require(tag >= 0, "tag ", tag, " is negative"); }
 }  // namespace
 
 Backend::Backend(int rank, comm::Topology topology, comm::EngineOptions options, std::chrono::milliseconds timeout,
-                 std::vector<LinkEnd> links, Dialler dialler, const std::optional<DeviceSetup>& device)
+                 std::vector<LinkEnd> links, Dialler dialler, const std::optional<DeviceSetup>& device,
+                 std::optional<SharedNode> shared)
     : ::c10d::Backend(rank, topology.ranks()),
       job_(options.job),
       ring_(ring_of(topology, rank)),
       timeout_(timeout),
       callbacks_(std::make_shared<TaskThread>()),
-      driver_(std::make_shared<Driver>(std::move(topology), rank, options, std::move(links), std::move(dialler), device)),
+      driver_(std::make_shared<Driver>(std::move(topology), rank, options, std::move(links), std::move(dialler), device,
+                                       std::move(shared))),
       device_(device ? device->device : -1),
       collectives_(*driver_) {}
 

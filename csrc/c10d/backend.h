@@ -27,7 +27,8 @@ namespace hetsp::routed {
 class Backend : public ::c10d::Backend {
  public:
   Backend(int rank, comm::Topology topology, comm::EngineOptions options, std::chrono::milliseconds timeout,
-          std::vector<LinkEnd> links, Dialler dialler, const std::optional<DeviceSetup>& device = {});
+          std::vector<LinkEnd> links, Dialler dialler, const std::optional<DeviceSetup>& device = {},
+          std::optional<SharedNode> shared = {});
   ~Backend() override;
 
   const std::string getBackendName() const override { return "hetsp"; }

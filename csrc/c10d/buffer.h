@@ -15,23 +15,27 @@ namespace hetsp::routed {
 // Room for one frame. Not initialised: what has not been received is never read.
 class Buffer {
  public:
-  explicit Buffer(std::size_t payload) : capacity_(payload), bytes_(new std::byte[sizeof(comm::Header) + payload]) {}
+  explicit Buffer(std::size_t payload) : capacity_(payload), own_(new std::byte[sizeof(comm::Header) + payload]) {
+    bytes_ = own_.get();
+  }
+  Buffer(std::byte* header, std::size_t payload) : capacity_(payload), bytes_(header) {}  // memory of somebody else
 
   std::size_t capacity() const { return capacity_; }  // of payload
-  std::byte* payload() { return bytes_.get() + sizeof(comm::Header); }
-  std::span<std::byte> room() { return {bytes_.get(), sizeof(comm::Header) + capacity_}; }
+  std::byte* payload() { return bytes_ + sizeof(comm::Header); }
+  std::span<std::byte> room() { return {bytes_, sizeof(comm::Header) + capacity_}; }
   std::span<std::byte> frame(std::size_t length) { return room().first(sizeof(comm::Header) + length); }
 
   comm::Header header() const {
     comm::Header header;
-    std::memcpy(&header, bytes_.get(), sizeof header);
+    std::memcpy(&header, bytes_, sizeof header);
     return header;
   }
-  void set_header(const comm::Header& header) { std::memcpy(bytes_.get(), &header, sizeof header); }
+  void set_header(const comm::Header& header) { std::memcpy(bytes_, &header, sizeof header); }
 
  private:
   std::size_t capacity_;
-  std::unique_ptr<std::byte[]> bytes_;
+  std::unique_ptr<std::byte[]> own_;
+  std::byte* bytes_ = nullptr;
 };
 
 // Lends buffers of one capacity from any thread; they return on their own, and a few are kept. The pool outlives its loans.

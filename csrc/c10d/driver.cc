@@ -14,6 +14,9 @@ using Clock = std::chrono::steady_clock;
 // For the goodbye to be heard; nobody waits for those who do not answer.
 constexpr auto farewell = std::chrono::seconds(2);
 
+// A process that dies or is stopped between a frame and the ring of the bell must not hold up this one.
+constexpr auto longest_sleep = std::chrono::seconds(1);
+
 comm::Time now() { return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count(); }
 
 Clock::time_point time_point(comm::Time time) {
@@ -22,8 +25,10 @@ Clock::time_point time_point(comm::Time time) {
 
 std::size_t control_payload(const comm::EngineOptions& options) { return std::max<std::size_t>(options.eager_bytes, 65536); }
 
-std::vector<comm::Link> lanes_among(const std::vector<LinkEnd>& links) {
+std::vector<comm::Link> lanes_among(const std::vector<LinkEnd>& links, const std::optional<SharedNode>& shared) {
   std::vector<comm::Link> lanes;
+  if (shared)
+    for (const SharedNode::Neighbour& neighbour : shared->neighbours) lanes.push_back({comm::Stage::local, neighbour.rank, 0});
   for (const LinkEnd& end : links)
     if (end.link.stage != comm::Stage::control) lanes.push_back(end.link);
   return lanes;
@@ -32,14 +37,16 @@ std::vector<comm::Link> lanes_among(const std::vector<LinkEnd>& links) {
 }  // namespace
 
 Driver::Driver(comm::Topology topology, int rank, comm::EngineOptions options, std::vector<LinkEnd> links, Dialler dialler,
-               const std::optional<DeviceSetup>& device)
+               const std::optional<DeviceSetup>& device, std::optional<SharedNode> shared)
     : topology_(std::move(topology)),
       rank_(rank),
       options_(options),
+      queue_(shared ? shared->bell() : Bell()),
       setup_(device),
       when_settled_(settled_.get_future().share()) {
-  thread_ = std::thread(
-      [this, links = std::move(links), dialler = std::move(dialler)]() mutable { run(std::move(links), std::move(dialler)); });
+  thread_ = std::thread([this, links = std::move(links), dialler = std::move(dialler), shared = std::move(shared)]() mutable {
+    run(std::move(links), std::move(dialler), std::move(shared));
+  });
 }
 
 Driver::~Driver() { close({}); }
@@ -147,6 +154,8 @@ void Driver::finish_completed(comm::Engine& engine) {
 // lost.
 void Driver::step(comm::Engine& engine, WireTransport& transport) {
   transport.poll(Clock::now());
+  engine.now(now());
+  transport.receive();
   do {
     engine.poll(now());
     finish_completed(engine);
@@ -154,7 +163,8 @@ void Driver::step(comm::Engine& engine, WireTransport& transport) {
 }
 
 void Driver::take_tasks(comm::Engine& engine, const WireTransport& transport, Clock::time_point until) {
-  auto tasks = queue_.take(std::min({until, time_point(engine.deadline()), transport.deadline()}));
+  auto tasks = queue_.take(std::min({until, time_point(engine.deadline()), transport.deadline()}),
+                           [&transport] { return transport.ready(); });
   std::move(tasks.begin(), tasks.end(), std::back_inserter(tasks_));
   engine.now(now());
   do_tasks();
@@ -171,7 +181,7 @@ void Driver::do_tasks() {
 void Driver::work(comm::Engine& engine, WireTransport& transport) {
   step(engine, transport);
   while (!leaving_) {
-    take_tasks(engine, transport, Clock::now() + std::chrono::hours(1));
+    take_tasks(engine, transport, Clock::now() + longest_sleep);
     step(engine, transport);
   }
   linger(engine, transport, grace_, [this] { return open_sends_ == 0; });
@@ -185,10 +195,11 @@ void Driver::linger(comm::Engine& engine, WireTransport& transport, std::chrono:
   for (step(engine, transport); !over() && Clock::now() < until; step(engine, transport)) take_tasks(engine, transport, until);
 }
 
-void Driver::run(std::vector<LinkEnd> links, Dialler dialler) {
+void Driver::run(std::vector<LinkEnd> links, Dialler dialler, std::optional<SharedNode> shared) {
   const std::size_t control = control_payload(options_);
+  const std::vector<comm::Link> device_links = lanes_among(links, shared);
   WireTransport transport(
-      std::max(options_.chunk_bytes, control), control, std::move(dialler), queue_,
+      std::max(options_.chunk_bytes, control), control, std::move(dialler), std::move(shared), queue_,
       [this](comm::Operation operation, const comm::Outcome& outcome) { completed_.emplace_back(operation, outcome); });
   std::optional<DeviceTransport> device;
   if (setup_)
@@ -199,7 +210,7 @@ void Driver::run(std::vector<LinkEnd> links, Dialler dialler) {
     engine_ = &engine;
     if (device) {
       device_ = &*device;
-      device->start(engine, lanes_among(links));
+      device->start(engine, device_links);
       transport.start(*device, std::move(links));
     } else {
       transport.start(engine, std::move(links));
@@ -232,6 +243,7 @@ void Driver::run(std::vector<LinkEnd> links, Dialler dialler) {
     do_tasks();
     for (auto& task : queue_.take()) tasks_.push_back(std::move(task));
   } while (!tasks_.empty());
+  queue_.let_go();
   for (const auto& [_, open] : std::exchange(open_, {})) open.done({comm::Outcome::Kind::aborted, end_}, rank_);
 }
 

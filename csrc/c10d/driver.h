@@ -33,7 +33,7 @@ class Driver {
 
   // `device`: messages of its memory may be posted as well (a type with comm::kOnDevice), once device_settled() is empty.
   Driver(comm::Topology topology, int rank, comm::EngineOptions options, std::vector<LinkEnd> links, Dialler dialler,
-         const std::optional<DeviceSetup>& device = {});
+         const std::optional<DeviceSetup>& device = {}, std::optional<SharedNode> shared = {});
   ~Driver();  // close() without a grace
 
   // The memory must stay until `done`.
@@ -53,7 +53,7 @@ class Driver {
   void close(std::chrono::milliseconds grace);
 
  private:
-  void run(std::vector<LinkEnd> links, Dialler dialler);
+  void run(std::vector<LinkEnd> links, Dialler dialler, std::optional<SharedNode> shared);
   void work(comm::Engine& engine, WireTransport& transport);
   void step(comm::Engine& engine, WireTransport& transport);
   void finish_completed(comm::Engine& engine);

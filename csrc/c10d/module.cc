@@ -16,6 +16,7 @@
 #include "c10d/gloo_lane.h"
 #include "c10d/nccl_library.h"
 #include "c10d/python_dialler.h"
+#include "c10d/shared_node.h"
 #include "c10d/translate.h"
 #include "hetsp/base/error.h"
 #include "hetsp/device/device.h"
@@ -30,6 +31,9 @@ namespace {
 constexpr std::size_t lane_chunk = std::size_t{4} << 20;
 
 using Context = c10::intrusive_ptr<::c10d::Backend>;
+// This rank's segment; per neighbour its rank, its segment, and what hangs up when it ends. Descriptors: the first two are
+// closed by the caller, the others are taken over.
+using SharedFiles = std::tuple<int, std::vector<std::tuple<int, int, std::vector<int>>>>;
 using Rails = std::vector<std::tuple<int, int, int, std::optional<Context>>>;  // peer, rail, generation, context
 
 comm::Topology topology_of(const py::list& nodes) {
@@ -47,17 +51,19 @@ comm::Topology topology_of(const py::list& nodes) {
 }
 
 std::vector<LinkEnd> links_of(const comm::Topology& topology, int rank, const std::optional<Context>& local,
-                              const std::optional<Context>& control, const Rails& rails) {
+                              const std::optional<Context>& control, const Rails& rails, bool shared) {
   std::vector<LinkEnd> links;
   const std::vector<int>& neighbours = topology.node(topology.node_of(rank)).ranks;
   require(topology.ranks() == 1 || control, "a group of ", topology.ranks(), " ranks needs a control context");
-  require(neighbours.size() == 1 || local, "rank ", rank, " shares its node with others, which needs a local context");
+  require(neighbours.size() == 1 || shared || local, "rank ", rank,
+          " shares its node with others, which needs a local context");
   for (int peer = 0; peer < topology.ranks(); ++peer) {
-    if (peer != rank) links.push_back({{comm::Stage::control, peer, 0}, gloo_lane(*control, peer), 0});
+    if (peer != rank && !(shared && topology.same_node(rank, peer)))
+      links.push_back({{comm::Stage::control, peer, 0}, gloo_lane(*control, peer), 0});
   }
   for (std::size_t i = 0; i < neighbours.size(); ++i) {
     const int peer = neighbours[i];
-    if (peer != rank) links.push_back({{comm::Stage::local, peer, 0}, gloo_lane(*local, static_cast<int>(i)), 0});
+    if (peer != rank && !shared) links.push_back({{comm::Stage::local, peer, 0}, gloo_lane(*local, static_cast<int>(i)), 0});
   }
   for (const auto& [peer, rail, generation, context] : rails) {
     LinkEnd& link = links.emplace_back();
@@ -66,6 +72,43 @@ std::vector<LinkEnd> links_of(const comm::Topology& topology, int rank, const st
     if (context) link.lane = gloo_lane(*context, peer > rank ? 1 : 0);
   }
   return links;
+}
+
+std::optional<SharedNode> shared_of(const comm::Topology& topology, int rank, const comm::EngineOptions& options,
+                                    const std::optional<SharedFiles>& files) {
+  if (!files) return {};
+  const std::vector<int>& ranks = topology.node(topology.node_of(rank)).ranks;
+  const auto place_of = [&](int of) {
+    const auto found = std::find(ranks.begin(), ranks.end(), of);
+    require(found != ranks.end(), "rank ", of, " is not of the node of rank ", rank);
+    return static_cast<int>(found - ranks.begin());
+  };
+  SharedNode node;
+  node.shape = SharedShape::of(options, static_cast<int>(ranks.size()));
+  node.rank = rank;
+  node.place = place_of(rank);
+  node.memory = map_shared(std::get<0>(*files), node.shape.bytes());
+  for (const auto& [peer, segment, watched] : std::get<1>(*files)) {
+    node.neighbours.push_back({peer, place_of(peer), map_shared(segment, node.shape.bytes()), watched});
+  }
+  require(node.neighbours.size() + 1 == ranks.size(), "memory is shared with ", node.neighbours.size(), " of ",
+          ranks.size() - 1, " neighbours");
+  return node;
+}
+
+comm::EngineOptions options_of(std::uint64_t job, std::size_t direct_bytes, std::size_t chunk_bytes, bool on_device) {
+  comm::EngineOptions options;
+  options.job = job;
+  if (direct_bytes > 0) options.direct_bytes = direct_bytes;
+  if (chunk_bytes > 0) options.chunk_bytes = chunk_bytes;
+  if (on_device) {
+    // A chunk costs some events that a thread of the host waits for: long ones hide that, and more must be under way.
+    if (chunk_bytes == 0) options.chunk_bytes = lane_chunk;
+    options.message_window = std::max(options.message_window, 16 * options.chunk_bytes);
+  }
+  // What is not spread gains nothing from asking first.
+  options.rail_eager_bytes = std::min({options.chunk_bytes, options.direct_bytes - 1, options.eager_window / 4});
+  return options;
 }
 
 py::dict as_dict(const comm::Statistics& statistics) {
@@ -126,27 +169,18 @@ Living& living() {
 c10::intrusive_ptr<Backend> create(int rank, int size, std::chrono::milliseconds timeout, std::uint64_t job,
                                    const py::list& nodes, const std::optional<Context>& local,
                                    const std::optional<Context>& control, const Rails& rails, py::object connect,
-                                   std::size_t direct_bytes, std::size_t chunk_bytes, int device, const std::string& nccl_asked,
-                                   const std::string& nccl_bundled) {
+                                   const std::optional<SharedFiles>& shared, std::size_t direct_bytes, std::size_t chunk_bytes,
+                                   int device, const std::string& nccl_asked, const std::string& nccl_bundled) {
   comm::Topology topology = topology_of(nodes);
   require(topology.ranks() == size, "the topology has ", topology.ranks(), " ranks, the group ", size);
   require(rank >= 0 && rank < size, "rank ", rank, " is not in a group of ", size);
-  comm::EngineOptions options;
-  options.job = job;
-  if (direct_bytes > 0) options.direct_bytes = direct_bytes;
-  if (chunk_bytes > 0) options.chunk_bytes = chunk_bytes;
+  const comm::EngineOptions options = options_of(job, direct_bytes, chunk_bytes, device >= 0);
   std::optional<DeviceSetup> setup;
-  if (device >= 0) {
-    setup = DeviceSetup{&staging::cuda_runtime(), device, NcclLibrary::find(nccl_asked, nccl_bundled)};
-    // A chunk costs some events that a thread of the host waits for: long ones hide that, and more must be under way.
-    if (chunk_bytes == 0) options.chunk_bytes = lane_chunk;
-    options.message_window = std::max(options.message_window, 16 * options.chunk_bytes);
-  }
-  // What is not spread gains nothing from asking first.
-  options.rail_eager_bytes = std::min({options.chunk_bytes, options.direct_bytes - 1, options.eager_window / 4});
-  auto links = links_of(topology, rank, local, control, rails);
+  if (device >= 0) setup = DeviceSetup{&staging::cuda_runtime(), device, NcclLibrary::find(nccl_asked, nccl_bundled)};
+  auto links = links_of(topology, rank, local, control, rails, shared.has_value());
+  auto node = shared_of(topology, rank, options, shared);
   auto backend = c10::make_intrusive<Backend>(rank, std::move(topology), options, timeout, std::move(links),
-                                              python_dialler(std::move(connect), rank), setup);
+                                              python_dialler(std::move(connect), rank), setup, std::move(node));
   living().add(backend);
   return backend;
 }
@@ -212,8 +246,11 @@ PYBIND11_MODULE(_c10d, m) {
   py::class_<hetsp::routed::Work, ::c10d::Work, c10::intrusive_ptr<hetsp::routed::Work>>(m, "Work").def(
       "abort", &hetsp::routed::Work::abort, py::call_guard<py::gil_scoped_release>());
   m.def("create", &hetsp::routed::create, py::kw_only(), py::arg("rank"), py::arg("size"), py::arg("timeout"), py::arg("job"),
-        py::arg("nodes"), py::arg("local"), py::arg("control"), py::arg("rails"), py::arg("connect"),
+        py::arg("nodes"), py::arg("local"), py::arg("control"), py::arg("rails"), py::arg("connect"), py::arg("shared"),
         py::arg("direct_bytes") = 0, py::arg("chunk_bytes") = 0, py::arg("device") = -1, py::arg("nccl_asked") = "",
         py::arg("nccl_bundled") = "");
+  m.def("shared_bytes", [](std::size_t chunk_bytes, int ranks, bool on_device) {
+    return hetsp::routed::SharedShape::of(hetsp::routed::options_of(0, 0, chunk_bytes, on_device), ranks).bytes();
+  });
   py::module_::import("atexit").attr("register")(py::cpp_function([] { hetsp::routed::living().shut_down(); }));
 }

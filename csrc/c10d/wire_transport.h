@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <tuple>
@@ -18,13 +19,17 @@
 #include "c10d/buffer.h"
 #include "c10d/connector.h"
 #include "c10d/lane.h"
+#include "c10d/sentinel.h"
+#include "c10d/shared_link.h"
+#include "c10d/shared_node.h"
 #include "c10d/task_queue.h"
 #include "c10d/wire.h"
 #include "hetsp/comm/transport.h"
 
 namespace hetsp::routed {
 
-// A link as it is when the group forms. Without a lane it is down, and will be connected: rails only.
+// A link as it is when the group forms. Without a lane it is down, and will be connected: rails only. Links to ranks with which
+// memory is shared are not among them.
 struct LinkEnd {
   comm::Link link;
   std::unique_ptr<Lane> lane;
@@ -33,12 +38,14 @@ struct LinkEnd {
 
 // Lives on the driver's thread, but for what its wires and connectors report: they put that into `events`, the driver's queue,
 // as tasks for this thread. Frames are copied into buffers of its own before they go out, so a user's memory is never on a
-// wire.
+// wire. Links in shared memory have no threads: what they bring is taken by receive(), and rings the bell that the driver
+// sleeps at.
 class WireTransport : public comm::Transport {
  public:
   using Complete = std::function<void(comm::Operation, const comm::Outcome&)>;
 
-  WireTransport(std::size_t payload, std::size_t control_payload, Dialler dialler, TaskQueue& events, Complete complete);
+  WireTransport(std::size_t payload, std::size_t control_payload, Dialler dialler, std::optional<SharedNode> shared,
+                TaskQueue& events, Complete complete);
   ~WireTransport() override;  // close()
 
   void start(comm::Listener& engine, std::vector<LinkEnd> links);  // from here on the engine hears what happens
@@ -47,6 +54,8 @@ class WireTransport : public comm::Transport {
   // Time passes for the transport too: poll() no later than deadline().
   void poll(std::chrono::steady_clock::time_point now);
   std::chrono::steady_clock::time_point deadline() const;
+  bool ready() const;  // receive() has something to do
+  void receive();      // takes a few frames of each link in shared memory
 
   // Answers to what the engine asked that need no waiting; true if there was one. The driver calls it until there is none.
   bool deliver();
@@ -66,6 +75,17 @@ class WireTransport : public comm::Transport {
     bool down = false;
     std::uint64_t incarnation = 0;  // what a wire reports after it was replaced is of no interest
   };
+  struct Shared {
+    explicit Shared(SharedLink of) : link(std::move(of)) {}
+    SharedLink link;
+    bool gone = false;  // its process has ended, or left: what it has written is still to be read
+    bool told = false;
+  };
+  struct Arrived {
+    std::shared_ptr<Buffer>
+        buffer;  // null: still in the ring of a link in shared memory, for as long as the engine looks at it
+    std::span<std::byte> payload;
+  };
   using Key = std::tuple<comm::Stage, int, int>;
   static Key key(comm::Link link) { return {link.stage, link.peer, link.rail}; }
 
@@ -75,6 +95,8 @@ class WireTransport : public comm::Transport {
   void connect(comm::Link link);
   void transmit(comm::Link link, std::shared_ptr<Buffer> buffer, std::size_t payload, comm::Token token);
   void arrive(comm::Link link, std::shared_ptr<Buffer> buffer);
+  bool arrive(int peer, Shared& shared);
+  void watch();
 
   std::shared_ptr<BufferPool> small_, control_, large_;
   Dialler dialler_;
@@ -82,7 +104,10 @@ class WireTransport : public comm::Transport {
   Complete complete_;
   comm::Listener* engine_ = nullptr;
   std::map<Key, End> ends_;
-  std::unordered_map<comm::Arrival, std::shared_ptr<Buffer>> arrivals_;
+  std::optional<SharedNode> node_;
+  std::map<int, Shared> shared_;  // [peer]
+  std::unique_ptr<Sentinel> sentinel_;
+  std::unordered_map<comm::Arrival, Arrived> arrivals_;
   comm::Arrival next_arrival_ = 1;
   // Control links inside the node that have broken, while the local link to the same rank has not.
   struct Suspect {

@@ -17,6 +17,7 @@ __all__ = [
     "NAME",
     "backend_of",
     "gpu_lanes_missing",
+    "loopback",
     "missing",
     "register",
     "require",
@@ -32,6 +33,7 @@ DEVICES = ["cpu", "cuda"]
 
 topologies: dict[int, Topology] = {}  # of the groups made by this process, by their job
 without_gpu_lanes: dict[int, str] = {}  # why they have no lanes for the memory of GPUs; "" if they have
+loopback: dict[int, list[str]] = {}  # of the same: per node why its ranks share no memory, "" where they do
 
 
 def register() -> bool:
@@ -114,10 +116,19 @@ def create(given: Any, options: Any = None) -> "Backend":
     timeout: timedelta = given.timeout
     wanted = functools.cache(lambda: Options.of(options))
     formed = form(
-        given.store, rank, ranks, world, timeout, options, require, lambda: gpu_lanes.absent(wanted().gpu_lanes, native())
+        given.store,
+        rank,
+        ranks,
+        world,
+        timeout,
+        options,
+        require,
+        lambda: gpu_lanes.absent(wanted().gpu_lanes, native()),
+        lambda *shape: native().shared_bytes(*shape),
     )
     sizes = wanted()
     on_gpu = formed.gpu_why == ""
+    shared = formed.shared
     backend = native().create(
         rank=rank,
         size=size,
@@ -128,12 +139,16 @@ def create(given: Any, options: Any = None) -> "Backend":
         control=formed.control,
         rails=formed.rails,
         connect=formed.connect,
+        shared=shared.hand_over() if shared else None,
         direct_bytes=sizes.direct_bytes,
         chunk_bytes=sizes.chunk_bytes,
         **(gpu_arguments() if on_gpu else {}),
     )
+    if shared:
+        shared.close()
     topologies[backend.job] = formed.topology
     without_gpu_lanes[backend.job] = settled(backend, given.store, timeout, formed.topology) if on_gpu else formed.gpu_why
+    loopback[backend.job] = formed.loopback
     return backend
 
 

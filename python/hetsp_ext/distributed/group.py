@@ -3,27 +3,31 @@
     see      each rank tells what it sees of its machine; rank 0 makes one topology of that, or checks the one that was given
     open     each rank listens on its NICs and its control address, and tells where
     reach    each rank asks all others over the control network; a silent one is an error that names it
-    connect  control, loopback and rails; a rail that fails is left to be revived, two nodes without any are an error
+    share    (meanwhile) ranks of a node exchange memory; what keeps one from it keeps the node on loopback
+    connect  control, loopback where it is needed, rails; a rail that fails is left to be revived, two nodes without any are an
+             error
 
 After each of these all ranks agree over the store, so that what fails on one fails on all, with the same words.
 """
 
 import logging
+import mmap
 import os
 import secrets
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InvalidArgument, PeerLost
+from ..errors import HetspError, InvalidArgument, PeerLost
 from . import gpu_lanes, lanes
 from .agreement import agree
 from .discovery import Sight, discover, is_loopback
 from .interfaces import Interface, address_towards, identity, interfaces, is_local, location
-from .options import Options
+from .options import SHARED_MEMORY, Options
+from .shared import Shared
 from .topology import Nic, Node, Topology, parse
 
 if TYPE_CHECKING:
@@ -33,6 +37,7 @@ __all__ = ["Formed", "form", "see", "topology_of"]
 
 LOOPBACK = "127.0.0.1"
 REACH_SECONDS = 4.0  # that a control address has to answer
+SHARE_SECONDS = 3.0  # for what takes a millisecond unless somebody is in the way
 RAIL_SECONDS = 2.5  # that a NIC has to answer before the group forms without it
 
 logger = logging.getLogger("hetsp.distributed")
@@ -49,6 +54,14 @@ class Formed:
     rails: list[tuple[int, int, int, "ProcessGroupGloo | None"]]  # peer, rail, generation, context
     connect: lanes.Rails
     gpu_why: str = ""  # why the group has no lanes for the memory of GPUs
+    shared: Shared | None = None  # with the other ranks of the node
+    loopback: list[str] = field(default_factory=list)  # per node: why its ranks do not share memory; "": they do, or it has one
+
+    def close(self) -> None:
+        """Ends the listening, and lets go of what nobody has taken over."""
+        self.connect.close()
+        if self.shared is not None:
+            self.shared.close()
 
 
 def see(options: Options, ranks: Sequence[int], world: int) -> dict[str, Any]:
@@ -156,11 +169,13 @@ def form(
     options: Any,
     possible: Callable[[], None] = lambda: None,
     gpu: Callable[[], str] = lambda: gpu_lanes.NOT_ASKED,
+    segment_bytes: Callable[[int, int, bool], int] = lambda chunk_bytes, ranks, on_gpu: mmap.PAGESIZE,
 ) -> Formed:
     """Comes to the connections of this rank; `ranks`: the group's, of the default group. The same error on all if on any.
 
     `possible` raises where this rank cannot have such a group for other reasons; `gpu` says why it can have no lanes for the
-    memory of its GPU, or "".
+    memory of its GPU, or "". `segment_bytes(chunk_bytes, ranks of the node, whether there are such lanes)`: of the memory that
+    a rank gives the others of its node.
     """
     size = len(ranks)
 
@@ -179,7 +194,15 @@ def form(
     topology, job = Topology(tuple(node_of_record(record) for record in agreed["nodes"])), int(agreed["job"])
     door = lanes.Door(job)
     try:
-        formed = connect(store, rank, size, timeout, topology, job, door)
+        chosen = Options.of(options)
+
+        def share() -> Shared:
+            if not chosen.shared_memory:
+                raise HetspError(f"rank {rank} was told not to: the option shared_memory, or {SHARED_MEMORY}")
+            neighbours = topology.nodes[topology.node_of(rank)].ranks
+            return Shared(job, rank, neighbours, segment_bytes(chosen.chunk_bytes, len(neighbours), agreed["gpu"] == ""))
+
+        formed = connect(store, rank, size, timeout, topology, job, door, share)
     except BaseException:
         door.close()
         raise
@@ -189,7 +212,35 @@ def form(
     return replace(formed, gpu_why=agreed["gpu"])
 
 
-def connect(store: "Store", rank: int, size: int, timeout: timedelta, topology: Topology, job: int, door: lanes.Door) -> Formed:
+def connect(
+    store: "Store",
+    rank: int,
+    size: int,
+    timeout: timedelta,
+    topology: Topology,
+    job: int,
+    door: lanes.Door,
+    share: Callable[[], Shared],
+) -> Formed:
+    """The same for an agreed topology; `share` makes this rank's memory for its neighbours."""
+    segments = Segments(topology.nodes[topology.node_of(rank)].ranks, share)
+    try:
+        return connect_with(segments, store, rank, size, timeout, topology, job, door)
+    except BaseException:
+        segments.close()
+        raise
+
+
+def connect_with(
+    segments: "Segments",
+    store: "Store",
+    rank: int,
+    size: int,
+    timeout: timedelta,
+    topology: Topology,
+    job: int,
+    door: lanes.Door,
+) -> Formed:
     home = topology.node_of(rank)
     node = topology.nodes[home]
     several = len(topology.nodes) > 1
@@ -197,7 +248,7 @@ def connect(store: "Store", rank: int, size: int, timeout: timedelta, topology: 
     rails = topology.rails_of(rank)
 
     def opened() -> dict[str, Any]:
-        ports: dict[str, int] = {}
+        ports: dict[str, Any] = {}
         if not is_local(control):
             raise InvalidArgument(f"the control address {control!r} of node {home} is not on this machine: {addresses()}")
         own = {"control": control} | {str(rail): nic.address for _, rail, nic, _ in rails}
@@ -206,7 +257,7 @@ def connect(store: "Store", rank: int, size: int, timeout: timedelta, topology: 
                 raise InvalidArgument(f"NIC {nic.name!r} of node {home}: {address!r} is not on this machine: {addresses()}")
             ports[name] = door.listen(address)
         door.start()
-        return ports
+        return ports | {"shared": segments.make()}
 
     ports = agree(store, "open", rank, size, timeout, opened, lambda reports: reports)
     places = {
@@ -215,17 +266,26 @@ def connect(store: "Store", rank: int, size: int, timeout: timedelta, topology: 
         if other != rank
     }
 
-    def silent(reports: list[list[int]]) -> None:
-        complaints = Counter(peer for unreached in reports for peer in unreached)
+    segments.meet([ports[other]["shared"] for other in node.ranks])
+
+    def reached() -> dict[str, Any]:
+        return {"silent": lanes.reach(job, rank, places, REACH_SECONDS), "shared": segments.why}
+
+    def silent(reports: list[dict[str, Any]]) -> list[str]:
+        complaints = Counter(peer for each in reports for peer in each["silent"])
         if complaints:
             ((worst, _),) = complaints.most_common(1)
-            by = [other for other, unreached in enumerate(reports) if worst in unreached]
+            by = [other for other, each in enumerate(reports) if worst in each["silent"]]
             raise PeerLost(
                 f"rank {worst} on node {topology.node_of(worst)} cannot be reached at its control address "
                 f"{topology.nodes[topology.node_of(worst)].control or LOOPBACK} by ranks {by} within {REACH_SECONDS:.0f} s"
             )
 
-    agree(store, "reach", rank, size, timeout, lambda: lanes.reach(job, rank, places, REACH_SECONDS), silent)
+        return [next((why for other in each.ranks if (why := reports[other]["shared"])), "") for each in topology.nodes]
+
+    loopback = agree(store, "reach", rank, size, timeout, reached, silent)
+    if loopback[home]:
+        segments.close()
     ends = {(peer, rail): lanes.End(own.address, (other.address, ports[peer][str(rail)])) for peer, rail, own, other in rails}
     maker = lanes.Rails(job, rank, ends, door)
     made: dict[str, Any] = {}
@@ -233,7 +293,7 @@ def connect(store: "Store", rank: int, size: int, timeout: timedelta, topology: 
     def connected() -> list[int]:
         if size > 1:
             made["control"] = lanes.mesh(prefixed(store, f"{job}/control"), rank, size, control, "the control network")
-        if len(node.ranks) > 1:
+        if loopback[home]:
             place, prefix = node.ranks.index(rank), prefixed(store, f"{job}/local/{home}")
             made["local"] = lanes.mesh(prefix, place, len(node.ranks), LOOPBACK, "the loopback network")
         made["rails"] = maker.all_within(RAIL_SECONDS)
@@ -259,7 +319,42 @@ def connect(store: "Store", rank: int, size: int, timeout: timedelta, topology: 
             for context, generation in [contexts.get((peer, rail), (None, 0))]
         ],
         maker,
+        shared=segments.shared,
+        loopback=loopback,
     )
+
+
+class Segments:
+    """This rank's part in the memory of its node, or why there is none. Never raises: then the node stays on loopback."""
+
+    def __init__(self, ranks: Sequence[int], share: Callable[[], Shared]) -> None:
+        self.ranks, self.share = ranks, share
+        self.shared: Shared | None = None
+        self.why = ""
+
+    def make(self) -> str:
+        """Opens this rank's segment to the others; returns what keeps it from that."""
+        if len(self.ranks) > 1:
+            try:
+                self.shared = self.share()
+            except HetspError as error:
+                self.why = str(error)
+        return self.why
+
+    def meet(self, reasons: Sequence[str]) -> None:
+        """Exchanges segments, if every rank of the node has one."""
+        self.why = next(filter(None, reasons), "")
+        if self.shared is None or self.why:
+            return
+        try:
+            self.shared.meet(SHARE_SECONDS)
+        except HetspError as error:
+            self.why = str(error)
+
+    def close(self) -> None:
+        if self.shared is not None:
+            self.shared.close()
+        self.shared = None
 
 
 def cut_off(topology: Topology, a: int, b: int) -> str:

@@ -20,21 +20,26 @@ def look(store: "Store", rank: int, size: int, timeout: timedelta, options: Any)
     formed = form(store, rank, list(range(size)), size, timeout, options, gpu=gpu_lanes_missing)
 
     def recorded(reports: list[list[list[int]]]) -> dict[str, Any]:
-        return topology_record(formed.topology, reports) | {"gpu_lanes": formed.gpu_why}
+        return topology_record(formed.topology, reports, formed.loopback) | {"gpu_lanes": formed.gpu_why}
 
     up = [[peer, rail] for peer, rail, _, context in formed.rails if context is not None]
     try:
         return agree(store, "look", rank, size, timeout, lambda: up, recorded)
     finally:
-        formed.connect.close()
+        formed.close()
 
 
-def topology_record(topology: Topology, up: Sequence[Sequence[Sequence[int]]]) -> dict[str, Any]:
-    """As JSON: the nodes as HETSP_TOPOLOGY has them, with the owner of every NIC; the rails. `up`: per rank (peer, rail)."""
+def topology_record(topology: Topology, up: Sequence[Sequence[Sequence[int]]], loopback: Sequence[str] = ()) -> dict[str, Any]:
+    """As JSON: the nodes as HETSP_TOPOLOGY has them, with the owner of every NIC and what joins the ranks inside; the rails.
+
+    `up`: per rank (peer, rail). `loopback`: per node why its ranks share no memory.
+    """
     nodes = topology.as_records()
     for index, node in enumerate(nodes):
         for number, nic in enumerate(node["nics"]):
             nic["owner"] = topology.owner(index, number)
+        why = loopback[index] if loopback else ""
+        node["inside"] = "shared memory" if not why else f"loopback: {why}"
     return {"nodes": nodes, "rails": rail_records(topology, up)}
 
 
@@ -62,12 +67,14 @@ def topology_text(record: dict[str, Any]) -> str:
             rate = f"{nic['rate'] * 8 / 1e9:g} Gbit/s" if nic["rate"] else "rate not known"
             name = nic["name"] or "(no name)"
             lines.append(f"  rail {number}  {name:<10} {nic['address']:<16} {rate:<15} driven by rank {nic['owner']}")
+        if len(node["ranks"]) > 1 and "inside" in node:
+            lines.append(f"  inside  {node['inside']}")
         if not node["nics"]:
             lines.append("  no network interface but loopback")
     rails = record["rails"]
     down = [rail for rail in rails if not rail["up"]]
     if len(record["nodes"]) == 1:
-        lines.append("one node: messages stay in it, over loopback")
+        lines.append("one node: messages stay in it")
     else:
         lines.append(f"{len(rails)} rails between {len(record['nodes'])} nodes, {len(rails) - len(down)} up")
     lines += [f"down: rail {rail['rail']} between the ranks {rail['ranks'][0]} and {rail['ranks'][1]}" for rail in down]

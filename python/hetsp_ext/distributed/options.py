@@ -9,11 +9,12 @@ from typing import Any
 from ..errors import InvalidArgument
 from .topology import read_topology
 
-__all__ = ["GPU_LANES", "VARIABLE", "Options"]
+__all__ = ["GPU_LANES", "SHARED_MEMORY", "VARIABLE", "Options"]
 
 VARIABLE = "HETSP_TOPOLOGY"
 GPU_LANES = "HETSP_GPU_LANES"
-KEYS = ("topology", "chunk_bytes", "direct_bytes", "gpu_lanes")
+SHARED_MEMORY = "HETSP_SHARED_MEMORY"  # 0: ranks of a node send over loopback
+KEYS = ("topology", "chunk_bytes", "direct_bytes", "gpu_lanes", "shared_memory")
 LARGEST = 1 << 30  # of a chunk: its length travels in 32 bits, and a NIC carries several at a time
 
 
@@ -26,6 +27,7 @@ class Options:
     chunk_bytes: int = 0  # of a piece of a message
     direct_bytes: int = 0  # smaller messages use the sender's own NIC alone
     gpu_lanes: bool = False  # tensors of GPUs travel by NCCL, where every rank can
+    shared_memory: bool = True  # between ranks of a node; False on one of them: none of them
 
     @classmethod
     def of(cls, given: object) -> "Options":
@@ -50,9 +52,13 @@ class Options:
         lanes = given.get("gpu_lanes", asked == "1")
         if not isinstance(lanes, bool):
             raise InvalidArgument(f"gpu_lanes is {lanes!r}; True or False is needed")
+        shared = given.get("shared_memory", os.environ.get(SHARED_MEMORY, "") != "0")
+        if not isinstance(shared, bool):
+            raise InvalidArgument(f"shared_memory is {shared!r}; True or False is needed")
         topology, source = given.get("topology"), "the option topology"
         if isinstance(topology, (str, os.PathLike)):
             topology = read_topology(Path(topology), source)
         elif topology is None and os.environ.get(VARIABLE):
             topology, source = read_topology(Path(os.environ[VARIABLE]), VARIABLE), VARIABLE
-        return cls(topology, source if topology is not None else "", gpu_lanes=lanes, **sizes)
+        source = source if topology is not None else ""
+        return cls(topology, source, gpu_lanes=lanes, shared_memory=shared, **sizes)

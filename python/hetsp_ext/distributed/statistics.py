@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from .backend import backend_of, topologies, without_gpu_lanes
+from .backend import backend_of, loopback, topologies, without_gpu_lanes
 from .topology import Nic
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def statistics(group: "ProcessGroup | None" = None) -> dict[str, Any]:
     routes      messages sent, by route: eager (inside their announcement), direct (the own NIC), spread (over several NICs),
                 local (inside the node)
     gpu         lanes for the memory of GPUs: `why` there are none, else "", and what went over them
+    inside      what joins the ranks of this node: "shared memory", or "loopback: " and why
     and the engine's other counters: messages, chunks sent, re-sent and relayed, duplicates and foreign frames dropped.
     Raises InvalidArgument for a group of another backend.
     """
@@ -49,6 +50,7 @@ def statistics(group: "ProcessGroup | None" = None) -> dict[str, Any]:
         "lanes_down": sum(not lane["up"] for lane in lanes),
         "routes": routes,
         "gpu": {"why": without_gpu_lanes[backend.job], **backend.lane_statistics()},
+        "inside": f"loopback: {why}" if (why := loopback[backend.job][home]) else "shared memory",
         **counts,
     }
 

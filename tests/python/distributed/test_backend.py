@@ -116,6 +116,7 @@ def test_statistics_name_nics_lanes_and_routes(monkeypatch: pytest.MonkeyPatch) 
     ]
     monkeypatch.setitem(backend.topologies, 77, parse({"nodes": nodes}, 6, "T"))
     monkeypatch.setitem(backend.without_gpu_lanes, 77, "because")
+    monkeypatch.setitem(backend.loopback, 77, ["rank 1 was told not to", "", ""])
     group = SimpleNamespace(_get_backend=lambda device: Native())
     found = hetsp_ext.distributed.statistics(group)
     assert found["nics"] == [
@@ -129,6 +130,7 @@ def test_statistics_name_nics_lanes_and_routes(monkeypatch: pytest.MonkeyPatch) 
     assert found["routes"] == {"eager": 1, "direct": 2, "spread": 3, "local": 4}
     assert found["chunks_resent"] == 3
     assert found["gpu"] == {"why": "because", "chunks_sent": 9, "bytes_sent": 900}
+    assert found["inside"] == "loopback: rank 1 was told not to"
 
 
 def test_statistics_of_another_backend_are_refused() -> None:

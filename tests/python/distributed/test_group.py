@@ -1,6 +1,7 @@
 """Groups that form, or fail with the same words on every rank: ranks are threads, nodes are addresses of loopback."""
 
 import copy
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -61,7 +62,7 @@ def formed(size: int, option: Callable[[int], Any], ranks: list[int] | None = No
     finally:
         for outcome in outcomes:
             if isinstance(outcome, group.Formed):
-                outcome.connect.close()
+                outcome.close()
 
 
 def carries(sender: Any, receiver: Any, to: int, source: int) -> bool:
@@ -77,10 +78,11 @@ def rails_of(outcomes: list[Any]) -> dict[tuple[int, int, int], Any]:
     return {(rank, peer, rail): context for rank, each in enumerate(outcomes) for peer, rail, _, context in each.rails}
 
 
+@pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize(("counts", "nics"), [([2, 2], 2), ([1, 3], 2), ([2, 1], 4), ([1, 1, 2], 1), ([3], 1), ([1], 0)])
-def test_every_connection_is_there_and_carries(counts: list[int], nics: int) -> None:
+def test_every_connection_is_there_and_carries(counts: list[int], nics: int, shared: bool) -> None:
     size = sum(counts)
-    with formed(size, lambda _: {"topology": nodes(counts, nics)}) as outcomes:
+    with formed(size, lambda _: {"topology": nodes(counts, nics), "shared_memory": shared}) as outcomes:
         assert all(isinstance(each, group.Formed) for each in outcomes), outcomes
         assert len({(each.job, each.topology) for each in outcomes}) == 1
         assert outcomes[0].job > 0
@@ -94,6 +96,10 @@ def test_every_connection_is_there_and_carries(counts: list[int], nics: int) -> 
                 if a != b:
                     assert carries(outcomes[a].control, outcomes[b].control, b, a)
                 if a != b and topology.node_of(a) == topology.node_of(b):
+                    if shared:
+                        assert outcomes[a].local is None
+                        assert os.path.samestat(os.fstat(outcomes[a].shared.segments[b]), os.fstat(outcomes[b].shared.own))
+                        continue
                     place = topology.nodes[topology.node_of(a)].ranks.index
                     assert carries(outcomes[a].local, outcomes[b].local, place(b), place(a))
 
@@ -119,7 +125,7 @@ def test_a_group_is_made_again_over_the_same_store() -> None:
                 jobs.append(0)
                 continue
             agree(store, "used", rank, 4, TIMEOUT, lambda: rank, len)
-            formed.connect.close()
+            formed.close()
             jobs.append(formed.job)
         return jobs
 
@@ -154,8 +160,8 @@ def test_waiting_for_a_rail_ends_when_the_group_closes() -> None:
         def run(rank: int, _: Any) -> Any:
             if rank == 2:
                 time.sleep(0.3)
-                outcomes[0].connect.close()
-                return outcomes[1].connect.close()
+                outcomes[0].close()
+                return outcomes[1].close()
             return outcomes[rank].connect(1 - rank, 0, 1) if rank == 1 else None
 
         _, error, _ = on_ranks(3, run)
