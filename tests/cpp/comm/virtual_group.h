@@ -1,40 +1,20 @@
-// A group of engines on a virtual network: its processes, connections and users. Long because it is the other half of the
-// protocol: everything that the engine's transport promises, and everything that it does not.
+// A group of processes on a virtual network: their connections, and their users.
 //
 // Kept of what transport.h promises: frames of a connection arrive in order or not at all; every send is answered; a rail comes
 // up again only when both ends have asked for it, with the next generation. Used of what it leaves open: processes run late;
 // a connection that ends may still be heard of long after, in copies, and with the number of the connection that followed.
 #pragma once
 
-#include <cstring>
+#include <deque>
 #include <map>
 #include <optional>
 #include <set>
 #include <string>
 #include <tuple>
 
-#include "comm/virtual_network.h"
-#include "hetsp/comm/engine.h"
+#include "comm/virtual_process.h"
 
 namespace virtual_network {
-
-struct GroupOptions {
-  int nodes = 2, ranks = 4, nics = 4;  // of a node
-  double nic_rate = 50e6, local_rate = 2e9, control_rate = 1e9;  // bytes/s
-  Time nic_delay = 50 * kUs;
-  bool tell_rates = true;  // the topology says how fast the NICs are
-  int control_nic = -1;  // control messages share this NIC of every node; -1: they have a network of their own
-  Time lag = 30 * kUs;  // a process runs so late at most, for every event,
-  double hiccups = 0;  // ... and with this probability up to 40 ms late
-  double ghosts = 0;  // probability that a frame of an ended connection is heard again
-  double late_chunks = 0;  // ... and that a chunk is, of any connection, as if a relay had kept a copy
-  double foreigners = 0;  // ... and that a frame comes again as one of another group's
-  bool forget_epochs =
-      false;  // late frames are taken for frames of the newest transfer: what an engine without epochs would do
-  EngineOptions engine{};
-};
-
-class Group;
 
 // A message from one user to another, on both sides.
 struct Message {
@@ -57,48 +37,12 @@ inline void fill(std::vector<std::byte>& bytes, std::uint64_t seed) {
   }
 }
 
-class Process final : public Transport {
+class Group final : public World {
  public:
-  Process(Group& group, int rank) : group_(group), rank_(rank) {}
-
-  void send(Link link, const Header& header, std::span<const std::byte> payload, Token token) override;
-  void forward(Link link, const Header& header, Arrival arrival, Token token) override;
-  void store(Arrival arrival, std::byte* destination, Token token) override;
-  void release(Arrival arrival) override;
-  void reset(Link link) override;
-  void complete(Operation operation, const Outcome& outcome) override;
-
-  void happens(std::function<void(Engine&)> event);  // tells the engine, when the process runs next
-  void arrives(Link link, const Frame& frame);
-  void run();
-
-  std::unique_ptr<Engine> engine;
-  bool alive = true;
-  Time stopped_until = 0;
-  std::size_t held_bytes = 0, most_held = 0;  // of arrivals that were not released
-
- private:
-  void put(Link link, const Header& header, Payload payload, Token token);
-
-  Group& group_;
-  int rank_;
-  std::vector<std::function<void(Engine&)>> inbox_;
-  std::map<Arrival, Payload> held_;
-  Arrival arrivals_ = 0;
-  bool scheduled_ = false;
-  std::uint64_t alarm_ = 0;
-};
-
-class Group {
- public:
-  Clock clock;
-  Dice dice;
-  GroupOptions options;
   std::deque<Message> messages;
-  std::vector<std::string> complaints;  // broken promises of the engine, first few
   std::uint64_t foreign_sent = 0, ghosts_sent = 0;
 
-  Group(const GroupOptions& o, std::uint64_t seed) : dice(seed), options(o), topology_(make_topology(o)) {
+  Group(const GroupOptions& o, std::uint64_t seed) : World(o, seed), topology_(make_topology(o)) {
     for (int node = 0; node < o.nodes; ++node) {
       nics_.emplace_back();
       for (int k = 0; k < o.nics; ++k) nics_.back().push_back({.rate = o.nic_rate, .delay = o.nic_delay});
@@ -124,9 +68,7 @@ class Group {
         }
     for (int rank = 0; rank < ranks; ++rank) process(rank).happens([](Engine&) {});
   }
-  Group(const Group&) = delete;
-  Group& operator=(const Group&) = delete;
-  ~Group() { clock.forget(); }  // what is still to happen holds streams, which leave the queues of NICs
+  ~Group() override { clock.forget(); }  // what is still to happen holds streams, which leave the queues of NICs
 
   const Topology& topology() const { return topology_; }
   Process& process(int rank) { return *processes_.at(static_cast<std::size_t>(rank)); }
@@ -208,12 +150,7 @@ class Group {
     return bytes;
   }
 
-  void complain(std::string what) {
-    if (complaints.size() < 5) complaints.push_back(std::move(what));
-  }
-
  private:
-  friend class Process;
   using Key = std::tuple<int, int, Stage, int>;  // from, to, stage, rail
 
   struct Rail {
@@ -338,7 +275,14 @@ class Group {
   }
   bool has_stream(int from, Link link) const { return streams_.contains({from, link.peer, link.stage, link.rail}); }
 
-  void want(int rank, Link link) {
+  bool put(int rank, Link link, const Header& header, Payload payload, Token token) override {
+    const auto found = streams_.find({rank, link.peer, link.stage, link.rail});
+    if (found == streams_.end()) return false;
+    found->second->put({header, std::move(payload)}, token);
+    return true;
+  }
+
+  void want(int rank, Link link) override {
     for (std::size_t i = 0; i < rails_.size(); ++i) {
       Rail& rail = rails_[i];
       if (rail.rail != link.rail || std::minmax(rail.ends[0], rail.ends[1]) != std::minmax(rank, link.peer)) continue;
@@ -382,7 +326,7 @@ class Group {
   using Entry = std::pair<Message*, bool>;
   static bool ended(const Entry& entry) { return (entry.second ? entry.first->sent : entry.first->received).has_value(); }
 
-  void completed(int rank, Operation operation, const Outcome& outcome) {
+  void completed(int rank, Operation operation, const Outcome& outcome) override {
     const auto found = operations_.find(operation);
     if (found == operations_.end()) return complain("an operation ended that nobody posted");
     auto& [message, sends] = found->second;
@@ -423,97 +367,5 @@ class Group {
   Operation last_operation_ = 0;
   int open_ = 0;
 };
-
-inline void Process::put(Link link, const Header& header, Payload payload, Token token) {
-  const auto found = group_.streams_.find({rank_, link.peer, link.stage, link.rail});
-  if (found == group_.streams_.end()) return happens([token](Engine& e) { e.on_sent(token); });
-  found->second->put({header, std::move(payload)}, token);
-}
-
-inline void Process::send(Link link, const Header& header, std::span<const std::byte> payload, Token token) {
-  if (token == 0) group_.complain("a send has no token");
-  if (header.length != payload.size()) group_.complain("a header's length is not its payload's");
-  put(link, header, payload.empty() ? nullptr : std::make_shared<const std::vector<std::byte>>(payload.begin(), payload.end()),
-      token);
-}
-
-inline void Process::forward(Link link, const Header& header, Arrival arrival, Token token) {
-  const auto found = held_.find(arrival);
-  if (found == held_.end()) return group_.complain("forwards an arrival that it does not hold");
-  if (header.length != found->second->size()) group_.complain("a header's length is not its arrival's");
-  put(link, header, found->second, token);
-}
-
-inline void Process::store(Arrival arrival, std::byte* destination, Token token) {
-  const auto found = held_.find(arrival);
-  if (found == held_.end()) return group_.complain("stores an arrival that it does not hold");
-  std::memcpy(destination, found->second->data(), found->second->size());
-  happens([token](Engine& e) { e.on_stored(token); });
-}
-
-inline void Process::release(Arrival arrival) {
-  const auto found = held_.find(arrival);
-  if (found == held_.end()) return group_.complain("releases an arrival that it does not hold");
-  held_bytes -= found->second->size();
-  held_.erase(found);
-}
-
-inline void Process::reset(Link link) {
-  if (link.stage != Stage::rail) return group_.complain("resets a link that is not a rail");
-  group_.want(rank_, link);
-}
-
-inline void Process::complete(Operation operation, const Outcome& outcome) { group_.completed(rank_, operation, outcome); }
-
-inline void Process::happens(std::function<void(Engine&)> event) {
-  inbox_.push_back(std::move(event));
-  if (scheduled_) return;
-  scheduled_ = true;
-  const GroupOptions& o = group_.options;
-  const Time late = group_.dice.chance(o.hiccups) ? group_.dice.between(0, 40 * kMs) : group_.dice.between(0, o.lag);
-  group_.clock.after(late, [this] {
-    scheduled_ = false;
-    run();
-  });
-}
-
-inline void Process::arrives(Link link, const Frame& frame) {
-  if (!alive) return;
-  Arrival arrival = 0;
-  std::span<const std::byte> payload;
-  if (frame.payload) {
-    arrival = ++arrivals_;
-    held_.emplace(arrival, frame.payload);
-    held_bytes += frame.payload->size();
-    most_held = std::max(most_held, held_bytes);
-    payload = *frame.payload;
-  }
-  // The payload lives as long as the arrival, or longer.
-  happens([link, frame, arrival, payload](Engine& e) { e.on_frame(link, frame.header, arrival, payload); });
-}
-
-inline void Process::run() {
-  if (!alive) return;
-  Clock& clock = group_.clock;
-  if (clock.now() < stopped_until) {
-    if (!scheduled_) {
-      scheduled_ = true;
-      clock.at(stopped_until, [this] {
-        scheduled_ = false;
-        run();
-      });
-    }
-    return;
-  }
-  engine->now(clock.now());
-  for (const auto& event : std::exchange(inbox_, {})) event(*engine);
-  engine->poll(clock.now());
-  const std::uint64_t alarm = ++alarm_;
-  const Time deadline = engine->deadline();
-  if (deadline == std::numeric_limits<Time>::max()) return;
-  clock.at(std::max(deadline, clock.now() + 10 * kUs) + group_.dice.between(0, group_.options.lag), [this, alarm] {
-    if (alarm == alarm_) run();
-  });
-}
 
 }  // namespace virtual_network
