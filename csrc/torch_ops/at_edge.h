@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "hetsp/attention/pieces.h"
 #include "hetsp/base/error.h"
 
 namespace hetsp::torch_ops {
@@ -15,6 +16,8 @@ auto at_edge(const Call& call) {
     return call();
   } catch (const InvalidArgument& error) {
     throw std::invalid_argument(std::string("hetsp: ") + error.what());
+  } catch (const attention::NotArrived& error) {
+    throw std::runtime_error(std::string("hetsp, not arrived: ") + error.what());
   }
 }
 

@@ -2,6 +2,7 @@
 #include "hetsp/attention/cpu/delta.h"
 #include "hetsp/attention/cpu/forward.h"
 #include "hetsp/attention/cpu/merge.h"
+#include "hetsp/attention/cpu/pieces.h"
 #include "hetsp/attention/validate.h"
 #include "torch_ops/attention_ops.h"
 #include "torch_ops/parallel.h"
@@ -22,6 +23,13 @@ void cpu_forward(const attention::ForwardParams& params, int) {
   attention::cpu::forward(params, parallel);
 }
 
+void cpu_pieces(const attention::PiecesParams& params, int) {
+  const attention::ForwardParams& call = params.call;
+  attention::validate_segments(call.segments, call.segment_count, call.shape.total_q, call.shape.total_k);
+  TorchParallel parallel;
+  attention::cpu::forward(params, parallel);
+}
+
 void cpu_backward(const attention::BackwardParams& params, int) {
   attention::validate_segments(params.segments, params.segment_count, params.shape.total_q, params.shape.total_k);
   TorchParallel parallel;
@@ -38,7 +46,7 @@ void cpu_merge(const attention::MergeParams& params, int) {
   attention::cpu::merge(params, parallel);
 }
 
-constexpr AttentionLaunch kCpu{cpu_segments, cpu_lists, cpu_forward, cpu_backward, cpu_delta, cpu_merge};
+constexpr AttentionLaunch kCpu{cpu_segments, cpu_lists, cpu_forward, cpu_pieces, cpu_backward, cpu_delta, cpu_merge};
 
 }  // namespace
 

@@ -52,6 +52,13 @@ void cuda_forward(const attention::ForwardParams& params, int device) {
   attention::cuda::forward(params, family, scratch.mutable_data_ptr(), launching.stream());
 }
 
+void cuda_pieces(const attention::PiecesParams& params, int device) {
+  const Launching launching(device);
+  const auto [family, bytes] = attention::cuda::plan(params);
+  const Tensor scratch = workspace(bytes, device);
+  attention::cuda::forward(params, family, scratch.mutable_data_ptr(), launching.stream());
+}
+
 void cuda_backward(const attention::BackwardParams& params, int device) {
   const Launching launching(device);
   const auto [family, bytes] = attention::cuda::plan(params);
@@ -67,7 +74,7 @@ void cuda_merge(const attention::MergeParams& params, int device) {
   attention::cuda::merge(params, Launching(device).stream());
 }
 
-constexpr AttentionLaunch kCuda{cuda_segments, cuda_lists, cuda_forward, cuda_backward, cuda_delta, cuda_merge};
+constexpr AttentionLaunch kCuda{cuda_segments, cuda_lists, cuda_forward, cuda_pieces, cuda_backward, cuda_delta, cuda_merge};
 
 }  // namespace
 

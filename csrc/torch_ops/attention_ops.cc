@@ -1,135 +1,11 @@
 #include "torch_ops/attention_ops.h"
 
-#include <torch/csrc/stable/ops.h>
-#include <torch/headeronly/core/ScalarType.h>
-
-#include <string>
-
 #include "hetsp/attention/validate.h"
 #include "hetsp/base/error.h"
-#include "hetsp/base/zero_pages.h"
 #include "torch_ops/at_edge.h"
+#include "torch_ops/attention_tensors.h"
 
 namespace hetsp::torch_ops {
-
-namespace {
-
-using attention::ConstView;
-using attention::DType;
-using attention::View;
-using torch::headeronly::ScalarType;
-
-static_assert(sizeof(attention::Segment) == 8 * sizeof(int64_t), "a segment is one row of the [B, 8] int64 tensor");
-
-std::string name(ScalarType type) {
-  switch (type) {
-    case ScalarType::Float:
-      return "float32";
-    case ScalarType::Double:
-      return "float64";
-    case ScalarType::BFloat16:
-      return "bfloat16";
-    case ScalarType::Half:
-      return "float16";
-    case ScalarType::Int:
-      return "int32";
-    case ScalarType::Long:
-      return "int64";
-    case ScalarType::Byte:
-      return "uint8";
-    default:
-      return concat("torch dtype number ", static_cast<int>(type));
-  }
-}
-
-std::string shape_of(const Tensor& t) {
-  std::string text = "[";
-  for (int64_t i = 0; i < t.dim(); ++i) text += (i ? ", " : "") + std::to_string(t.size(i));
-  return text + "]";
-}
-
-ScalarType acc_of(ScalarType type) { return type == ScalarType::Double ? ScalarType::Double : ScalarType::Float; }
-
-DType dtype_of(const char* what, const Tensor& t) {
-  switch (t.scalar_type()) {
-    case ScalarType::Float:
-      return DType::float32;
-    case ScalarType::Double:
-      return DType::float64;
-    case ScalarType::BFloat16:
-      return DType::bfloat16;
-    case ScalarType::Half:
-      return DType::float16;
-    default:
-      throw InvalidArgument(
-          concat(what, " has dtype ", name(t.scalar_type()), ", must be float64, float32, bfloat16 or float16"));
-  }
-}
-
-void check_device(const char* what, const Tensor& t, const Tensor& like) {
-  const auto text = [](const Tensor& x) {
-    return x.is_cpu() ? std::string("the CPU") : concat("device ", x.get_device_index());
-  };
-  require(t.is_cpu() == like.is_cpu() && (t.is_cpu() || t.get_device_index() == like.get_device_index()), what, " is on ",
-          text(t), ", must be on ", text(like), " like its neighbours");
-}
-
-// Device, dtype and shape; an extent of -1 is free.
-void check(const char* what, const Tensor& t, const Tensor& like, ScalarType type, std::initializer_list<int64_t> shape) {
-  check_device(what, t, like);
-  require(t.scalar_type() == type, what, " has dtype ", name(t.scalar_type()), ", must be ", name(type));
-  bool fits = t.dim() == static_cast<int64_t>(shape.size());
-  std::string wanted;
-  int64_t axis = 0;
-  for (const int64_t extent : shape) {
-    fits = fits && (extent < 0 || t.size(axis) == extent);
-    wanted += (axis++ ? ", " : "") + (extent < 0 ? std::string("any") : std::to_string(extent));
-  }
-  require(fits, what, " has shape ", shape_of(t), ", must be [", wanted, "]");
-}
-
-attention::Shape check_qkv(const Tensor& q, const Tensor& k, const Tensor& v) {
-  const DType dtype = dtype_of("q", q);
-  check("q", q, q, q.scalar_type(), {-1, -1, -1});
-  check("k", k, q, q.scalar_type(), {-1, -1, q.size(2)});
-  check("v", v, q, q.scalar_type(), {k.size(0), k.size(1), -1});
-  return {q.size(0), k.size(0), q.size(1), k.size(1), q.size(2), v.size(2), dtype};
-}
-
-// Lists of other segments are not found out, but those of another number of rows or segments.
-void check_lists(const std::optional<Tensor>& lists, const Tensor& like, const Tensor& segments,
-                 const attention::Shape& shape) {
-  if (!lists) return;
-  check("lists", *lists, like, ScalarType::Byte, {attention::lists_bytes(segments.size(0), shape.total_q, shape.total_k)});
-  require(lists->is_contiguous() && reinterpret_cast<std::uintptr_t>(lists->const_data_ptr()) % 16 == 0,
-          "lists is a view of another tensor, must be as attention_lists made it");
-}
-
-// Outer strides may be anything; a last dimension that is not contiguous costs a copy.
-Tensor with_contiguous_rows(const Tensor& t) { return t.size(2) == 1 || t.stride(2) == 1 ? t : torch::stable::contiguous(t); }
-
-ConstView const_view(const Tensor& t) { return {t.const_data_ptr(), t.stride(0), t.stride(1)}; }
-View view(const Tensor& t) { return {t.mutable_data_ptr(), t.stride(0), t.stride(1)}; }
-const void* data(const std::optional<Tensor>& t) { return t ? t->const_data_ptr() : nullptr; }
-
-// Large results on the CPU are often fresh from the system, where the first touch of each 4 KB costs as much as some of the
-// work on short sequences.
-constexpr int64_t kLargeBytes = int64_t{4} << 20;
-
-Tensor empty(const Tensor& like, std::initializer_list<int64_t> shape, ScalarType type) {
-  Tensor result = torch::stable::new_empty(like, {shape.begin(), shape.size()}, type);
-  const int64_t bytes = result.numel() * static_cast<int64_t>(result.element_size());
-  if (result.is_cpu() && bytes >= kLargeBytes) advise_huge_pages(result.mutable_data_ptr(), static_cast<std::size_t>(bytes));
-  return result;
-}
-
-std::optional<Tensor> contiguous(const std::optional<Tensor>& t) {
-  return t ? std::optional<Tensor>(torch::stable::contiguous(*t)) : std::nullopt;
-}
-
-int device_of(const Tensor& t) { return t.is_cpu() ? -1 : t.get_device_index(); }
-
-}  // namespace
 
 Tensor cu_seqlens_to_segments(const AttentionLaunch& launch, Tensor cu_q, Tensor cu_k, int64_t window_left,
                               int64_t window_right, int64_t total_q, int64_t total_k, int64_t max_seqlen_q,
@@ -184,34 +60,17 @@ std::tuple<Tensor, Tensor> varlen_attention_forward(const AttentionLaunch& launc
                                                     std::optional<Tensor> lists) {
   return at_edge([&] {
     attention::ForwardParams params{};
-    const attention::Shape shape = params.shape = check_qkv(q, k, v);
-    const ScalarType acc = acc_of(q.scalar_type());
-    check("segments", segments, q, ScalarType::Long, {-1, 8});
-    if (sink) check("sink", *sink, q, acc, {shape.heads});
-    if (seed_out) check("seed_out", *seed_out, q, acc, {shape.total_q, shape.heads, shape.head_dim_v});
-    if (seed_lse) check("seed_lse", *seed_lse, q, acc, {shape.heads, shape.total_q});
-    check_lists(lists, q, segments, shape);
-
-    q = with_contiguous_rows(q), k = with_contiguous_rows(k), v = with_contiguous_rows(v);
-    segments = torch::stable::contiguous(segments);
-    sink = contiguous(sink), seed_lse = contiguous(seed_lse);
-    if (seed_out) seed_out = with_contiguous_rows(*seed_out);
-    Tensor out = empty(q, {shape.total_q, shape.heads, shape.head_dim_v}, partial ? acc : q.scalar_type());
-    Tensor lse = empty(q, {shape.heads, shape.total_q}, acc);
-
+    params.shape = check_qkv(q, k, v);
     params.score = {softmax_scale, softcap};
-    params.segments = static_cast<const attention::Segment*>(segments.const_data_ptr());
-    params.segment_count = segments.size(0);
+    ForwardExtras extras{segments, sink, seed_out, seed_lse, lists};
+    extras.check(q, params.shape);
+    q = with_contiguous_rows(q), k = with_contiguous_rows(k), v = with_contiguous_rows(v);
     params.q = const_view(q), params.k = const_view(k), params.v = const_view(v);
-    params.sink = data(sink);
-    if (seed_out) params.seed_out = const_view(*seed_out);
-    params.seed_lse = data(seed_lse);
-    params.out = view(out), params.out_is_acc = partial, params.lse = lse.mutable_data_ptr();
-    params.lists = data(lists);
-    require(seed_out.has_value() == seed_lse.has_value(), "seed_out and seed_lse must be given together");
+    extras.fill(params);
+    const ForwardResults results(q, params, partial);
     attention::validate(params);
     launch.forward(params, device_of(q));
-    return std::tuple(out, lse);
+    return std::tuple(results.out, results.lse);
   });
 }
 

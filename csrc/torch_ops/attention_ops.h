@@ -8,9 +8,11 @@
 #include <optional>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 #include "hetsp/attention/cu_seqlens.h"
 #include "hetsp/attention/params.h"
+#include "hetsp/attention/pieces.h"
 
 namespace hetsp::torch_ops {
 
@@ -22,6 +24,7 @@ struct AttentionLaunch {
   void (*cu_seqlens_to_segments)(const attention::CuSeqlens& cu_seqlens, attention::Segment* segments, int device);
   void (*lists)(const attention::ListsParams& params, int device);
   void (*forward)(const attention::ForwardParams& params, int device);
+  void (*pieces)(const attention::PiecesParams& params, int device);
   void (*backward)(const attention::BackwardParams& params, int device);
   void (*delta)(const attention::DeltaParams& params, int device);
   void (*merge)(const attention::MergeParams& params, int device);
@@ -39,6 +42,14 @@ std::tuple<Tensor, Tensor> varlen_attention_forward(const AttentionLaunch& launc
                                                     std::optional<Tensor> sink, std::optional<Tensor> seed_out,
                                                     std::optional<Tensor> seed_lse, bool partial, bool deterministic,
                                                     std::optional<Tensor> lists);
+
+// `epochs`: of each piece, or -1: it is here already. `late` is set by a GPU alone, see PiecesParams.
+std::tuple<Tensor, Tensor, Tensor> pieces_attention_forward(const AttentionLaunch& launch, Tensor q, std::vector<Tensor> k,
+                                                            std::vector<Tensor> v, Tensor segments, std::optional<Tensor> ready,
+                                                            std::vector<int64_t> epochs, double softmax_scale, double softcap,
+                                                            std::optional<Tensor> sink, std::optional<Tensor> seed_out,
+                                                            std::optional<Tensor> seed_lse, bool partial, double patience,
+                                                            std::optional<Tensor> lists);
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> varlen_attention_backward(
     const AttentionLaunch& launch, Tensor grad_out, std::optional<Tensor> grad_lse, Tensor q, Tensor k, Tensor v, Tensor out,
@@ -64,6 +75,7 @@ void register_attention(Library& m) {
   m.impl("cu_seqlens_to_segments", TORCH_BOX((&On<launch, &cu_seqlens_to_segments>::call)));
   m.impl("attention_lists", TORCH_BOX((&On<launch, &attention_lists>::call)));
   m.impl("varlen_attention_forward", TORCH_BOX((&On<launch, &varlen_attention_forward>::call)));
+  m.impl("pieces_attention_forward", TORCH_BOX((&On<launch, &pieces_attention_forward>::call)));
   m.impl("varlen_attention_backward", TORCH_BOX((&On<launch, &varlen_attention_backward>::call)));
   m.impl("attention_delta", TORCH_BOX((&On<launch, &attention_delta>::call)));
   m.impl("merge_attention", TORCH_BOX((&On<launch, &merge_attention>::call)));

@@ -20,6 +20,10 @@ STABLE_TORCH_LIBRARY(hetsp, m) {
       "varlen_attention_backward(Tensor grad_out, Tensor? grad_lse, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, "
       "Tensor segments, float softmax_scale, float softcap, Tensor? sink, bool partial, Tensor? delta=None, "
       "bool deterministic=False, Tensor? lists=None) -> (Tensor dq, Tensor dk, Tensor dv, Tensor dsink)");
+  m.def(
+      "pieces_attention_forward(Tensor q, Tensor[] k, Tensor[] v, Tensor segments, Tensor? ready, int[] epochs, "
+      "float softmax_scale, float softcap, Tensor? sink, Tensor? seed_out, Tensor? seed_lse, bool partial, float patience, "
+      "Tensor? lists=None) -> (Tensor out, Tensor lse, Tensor late)");
   m.def("attention_delta(Tensor grad_out, Tensor? grad_lse, Tensor out, Tensor lse) -> Tensor");
   m.def("merge_attention(Tensor out_a, Tensor lse_a, Tensor out_b, Tensor lse_b) -> (Tensor out, Tensor lse)");
 }

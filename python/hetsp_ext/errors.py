@@ -8,6 +8,7 @@ __all__ = [
     "CheckpointWriteError",
     "HetspError",
     "InvalidArgument",
+    "NotArrived",
     "PeerLost",
     "PlanInfeasible",
     "PlanMismatch",
@@ -32,6 +33,10 @@ class PlanMismatch(HetspError, RuntimeError):
 
 class PeerLost(HetspError, RuntimeError):
     """A rank of the group died or left; the message names it."""
+
+
+class NotArrived(HetspError, RuntimeError):
+    """A piece of the keys did not come while a call waited for it; the message names the piece, its flag and the epoch."""
 
 
 class CheckpointError(HetspError, RuntimeError):

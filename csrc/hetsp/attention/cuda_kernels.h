@@ -11,6 +11,7 @@
 #include "hetsp/attention/cu_seqlens.h"
 #include "hetsp/attention/cuda/selection.h"
 #include "hetsp/attention/params.h"
+#include "hetsp/attention/pieces.h"
 
 namespace hetsp::attention::cuda {
 
@@ -22,12 +23,14 @@ struct LaunchPlan {
   std::int64_t workspace_bytes;
 };
 [[nodiscard]] LaunchPlan plan(const ForwardParams& params);
+[[nodiscard]] LaunchPlan plan(const PiecesParams& params);
 [[nodiscard]] LaunchPlan plan(const BackwardParams& params);
 
 // Fills params.lists for forward and backward.
 void build_lists(const ListsParams& params, void* stream);
 
 void forward(const ForwardParams& params, Family family, void* workspace, void* stream);
+void forward(const PiecesParams& params, Family family, void* workspace, void* stream);
 void backward(const BackwardParams& params, Family family, void* workspace, void* stream);
 void delta(const DeltaParams& params, void* stream);
 void merge(const MergeParams& params, void* stream);  // params.lse must differ from lse_a and lse_b

@@ -40,6 +40,16 @@ void validate(const ForwardParams& params) {
   require((params.seed_out.data == nullptr) == (params.seed_lse == nullptr), "seed_out and seed_lse must be given together");
 }
 
+void validate(const PiecesParams& params) {
+  validate(params.call);
+  require(1 <= params.count && params.count <= most_pieces, "there are ", params.count, " pieces of keys, must be 1 to ",
+          most_pieces, ": more go in several calls, each seeded by the one before");
+  require(params.patience_ns >= 0, "patience is ", params.patience_ns, " ns, must be >= 0");
+  std::int64_t rows = 0;
+  for (int i = 0; i < params.count; ++i) rows += params.pieces[i].rows;
+  invariant(rows == params.call.shape.total_k, "pieces of ", rows, " rows, a call of ", params.call.shape.total_k);
+}
+
 void validate(const BackwardParams& params) {
   check(params.shape);
   check(params.score);

@@ -2,10 +2,12 @@
 #pragma once
 
 #include "hetsp/attention/params.h"
+#include "hetsp/attention/pieces.h"
 
 namespace hetsp::attention {
 
 void validate(const ForwardParams& params);
+void validate(const PiecesParams& params);
 void validate(const BackwardParams& params);
 void validate(const DeltaParams& params);
 void validate(const MergeParams& params);

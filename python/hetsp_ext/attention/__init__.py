@@ -2,12 +2,15 @@
 
 from .delta import attention_delta
 from .merge import merge_attention
+from .pieces import piece_segments, pieces_attention
 from .varlen import attention_lists, segment_attention, varlen_attention, varlen_segments
 
 __all__ = [
     "attention_delta",
     "attention_lists",
     "merge_attention",
+    "piece_segments",
+    "pieces_attention",
     "segment_attention",
     "varlen_attention",
     "varlen_segments",

@@ -63,6 +63,28 @@ def _(
     return out, q.new_empty((q.shape[1], q.shape[0]), dtype=acc)
 
 
+@torch.library.register_fake("hetsp::pieces_attention_forward")
+def _(
+    q: Tensor,
+    k: list[Tensor],
+    v: list[Tensor],
+    segments: Tensor,
+    ready: Tensor | None,
+    epochs: list[int],
+    softmax_scale: float,
+    softcap: float,
+    sink: Tensor | None,
+    seed_out: Tensor | None,
+    seed_lse: Tensor | None,
+    partial: bool,
+    patience: float,
+    lists: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    acc = accumulate_dtype(q.dtype)
+    out = q.new_empty((q.shape[0], q.shape[1], v[0].shape[2]), dtype=acc if partial else q.dtype)
+    return out, q.new_empty((q.shape[1], q.shape[0]), dtype=acc), q.new_empty((1,), dtype=torch.int32)
+
+
 @torch.library.register_fake("hetsp::varlen_attention_backward")
 def _(
     grad_out: Tensor,
@@ -149,6 +171,14 @@ def _no_second_derivative(ctx: Any, *grads: Tensor | None) -> None:
     raise NotImplementedError("hetsp.varlen_attention has no second derivative: its backward cannot be differentiated")
 
 
+def _no_derivative(ctx: Any, *grads: Tensor | None) -> None:
+    raise NotImplementedError(
+        "hetsp.pieces_attention has no derivative: give each piece's part of the segments (hetsp.piece_segments), lse and "
+        "hetsp.attention_delta to torch.ops.hetsp.varlen_attention_backward"
+    )
+
+
+torch.library.register_autograd("hetsp::pieces_attention_forward", _no_derivative)
 torch.library.register_autograd("hetsp::varlen_attention_forward", _forward_backward, setup_context=_save_forward)
 torch.library.register_autograd("hetsp::varlen_attention_backward", _no_second_derivative)
 torch.library.register_autograd("hetsp::attention_delta", _no_second_derivative)

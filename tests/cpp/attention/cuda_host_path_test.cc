@@ -96,6 +96,15 @@ void call(const BackwardParams& p, const cuda::LaunchPlan& plan, void* stream) {
   cuda::backward(p, plan.family, scratch.begin(), stream);
 }
 
+void call(const PiecesParams& p, const cuda::LaunchPlan& plan, void* stream) {
+  const Scratch scratch(plan.workspace_bytes);
+  cuda::forward(p, plan.family, scratch.begin(), stream);
+}
+
+std::int64_t rows_of(const ForwardParams& p) { return p.shape.total_q; }
+std::int64_t rows_of(const BackwardParams& p) { return p.shape.total_q; }
+std::int64_t rows_of(const PiecesParams& p) { return p.call.shape.total_q; }
+
 bool any_kernel(const std::string& part) {
   return std::any_of(fake_cuda::calls().begin(), fake_cuda::calls().end(),
                      [&](const fake_cuda::Call& each) { return each.kernel.find(part) != std::string::npos; });
@@ -114,7 +123,7 @@ Family served(const Params& params, const fake_cuda::Device& device, void* strea
   }
   for (const auto& [family, part] : {std::pair{Family::mma, "::mma::"}, {Family::hopper, "::hopper::"}}) {
     CHECK(plan.family == family || !any_kernel(part));
-    CHECK(plan.family != family || any_kernel(part) || params.shape.total_q == 0);
+    CHECK(plan.family != family || any_kernel(part) || rows_of(params) == 0);
   }
   return plan.family;
 }
@@ -171,6 +180,31 @@ TEST(maps_are_made_for_hopper_alone) {
   CHECK(fake_cuda::maps() == 5);
   served(forward_call({}), {89, 142, 101376}, nullptr);
   CHECK(fake_cuda::maps() == 0);
+}
+
+// One launch for all pieces, whoever serves it.
+TEST(a_chain_of_pieces_is_one_launch_within_its_scratch) {
+  int served_by[3] = {};
+  std::int32_t late = 0;
+  each_wish([&](Wish w) {
+    if (w.dtype == DType::float64 && std::max(w.dim, w.dim_v) > 128) return;
+    KeyPiece pieces[3];
+    const std::int64_t counts[] = {w.keys / 4, 0, w.keys - w.keys / 4};
+    for (int i = 0; i < 3; ++i)
+      pieces[i] = {{at(counts[i]), 2 * w.dim, w.dim}, {at(counts[i]), 2 * w.dim_v, w.dim_v}, counts[i], nullptr, 0};
+    const PiecesParams params{forward_call(w), pieces, 3, 1000, &late};
+    late = 7;
+    const Family family =
+        served(params, w.deterministic ? fake_cuda::Device{} : fake_cuda::Device{89, 142, 101376}, &the_stream);
+    ++served_by[static_cast<int>(family)];
+    CHECK_EQ(fake_cuda::maps(), family != Family::hopper ? 0 : counts[2] > 0 ? 5 : 1);  // of q, and of pieces that have rows
+    CHECK_EQ(late, 0);
+    const auto chains = std::count_if(fake_cuda::calls().begin(), fake_cuda::calls().end(), [](const fake_cuda::Call& each) {
+      return each.kernel.find("forward_chain_kernel") != std::string::npos;
+    });
+    CHECK_EQ(chains, w.rows == 0 ? 0 : 1);
+  });
+  for (const int count : served_by) CHECK(count > 20);
 }
 
 TEST(lists_are_built_once_for_all_calls) {

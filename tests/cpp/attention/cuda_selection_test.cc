@@ -45,6 +45,40 @@ bool refused(const Params& params, const std::string& what, const std::string& w
 
 }  // namespace
 
+TEST(every_piece_of_the_keys_has_to_suit) {
+  KeyPiece pieces[3];
+  for (KeyPiece& piece : pieces) piece = {{memory, 128, 64}, {memory, 128, 64}, 50, nullptr, 0};
+  PiecesParams params{};
+  params.call = forward_call(DType::bfloat16, 64, 64), params.call.shape.total_k = 150, params.call.score = {0.1, 0};
+  params.pieces = pieces, params.count = 3;
+  const auto refused_by = [&](Family family, const std::string& what, const std::string& why, int piece) {
+    const Refusal no = refusal(family, params, kHopper);
+    return no && what == no.what && std::string(no.why).find(why) != std::string::npos && no.piece == piece;
+  };
+  CHECK(chosen(params) == Family::hopper);
+  CHECK(chosen(params, 80) == Family::mma);
+  pieces[2].v.token_stride = 129;
+  CHECK(refused_by(Family::hopper, "v", "no multiple of 16 bytes", 2) && chosen(params) == Family::mma);
+  CHECK_THROWS(hetsp::InvalidArgument, "v of piece 2: its stride from token to token is no multiple",
+               chosen(params, kHopper, {Family::hopper, true}));
+  pieces[2].rows = 0;  // nobody reads it
+  CHECK(chosen(params) == Family::hopper);
+  params.call.shape.head_dim = 72;
+  CHECK(refused_by(Family::hopper, "q", "beyond 64", -1) && chosen(params) == Family::mma);
+  params.call.shape.head_dim = 64;
+  params.call.score.softcap = 2;
+  CHECK(refused_by(Family::hopper, "softcap", "plain scores", -1) && chosen(params) == Family::mma);
+  params.call.score = {-0.1, 0};
+  CHECK(refused_by(Family::hopper, "softmax_scale", "not positive", -1));
+  params.call.score = {0.1, 0};
+  params.call.segment_count = std::int64_t{1} << 30;
+  params.call.shape.total_q = std::int64_t{1} << 29;
+  for (const Family family : {Family::hopper, Family::mma}) CHECK(refused_by(family, "segments", "2^31 items", -1));
+  CHECK(chosen(params) == Family::scalar);
+  params.call.shape.dtype = DType::float64, params.call.segment_count = 1, params.call.shape.total_q = 10;
+  CHECK(chosen(params) == Family::scalar);
+}
+
 TEST(the_device_decides_first) {
   for (const DType dtype : {DType::bfloat16, DType::float16}) {
     CHECK(chosen(forward_call(dtype), kHopper) == Family::hopper);

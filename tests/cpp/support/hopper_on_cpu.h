@@ -207,6 +207,8 @@ inline void fence_async_proxy() {
   ++block.fences;
 }
 
+inline void fence_global_to_async() {}  // copies here read memory as it is
+
 // From the begin of the block's shared memory: on the device too it is a small number.
 inline std::uint32_t shared_address(const void* pointer, const cuda_on_cpu::Place& where = cuda_on_cpu::Place::here()) {
   const auto& block = *cuda_on_cpu::detail::scheduler().running->block;

@@ -1,12 +1,15 @@
 // cuda_kernels.h: chooses a family for a call and lays out its workspace.
 #include "hetsp/attention/cuda/carving.h"
+#include "hetsp/attention/cuda/chain.h"
 #include "hetsp/attention/cuda/hopper/backward.h"
 #include "hetsp/attention/cuda/hopper/backward_split.h"
 #include "hetsp/attention/cuda/hopper/forward.h"
+#include "hetsp/attention/cuda/hopper/forward_chain.h"
 #include "hetsp/attention/cuda/hopper/tensor_map.h"
 #include "hetsp/attention/cuda/launch.cuh"
 #include "hetsp/attention/cuda/mma/backward.h"
 #include "hetsp/attention/cuda/mma/forward.h"
+#include "hetsp/attention/cuda/mma/forward_chain.h"
 #include "hetsp/attention/cuda/mma/scratch.h"
 #include "hetsp/attention/cuda/scalar/scalar.h"
 #include "hetsp/attention/cuda/selection.h"
@@ -89,6 +92,35 @@ LaunchPlan plan_of(const Params& params) {
   return {family, size.bytes()};
 }
 
+// Parts of the workspace of a chain.
+struct ChainSpace {
+  Segment* cut;        // [pieces][segments]
+  char* between;       // acc [total_q, heads, head_dim_v], where out is rounded
+  std::uint64_t* done;  // [items of a link]
+  char* index;         // scalar
+  Workspace parts;     // of the others
+};
+
+std::int64_t most_items(const ForwardParams& call) {
+  return most_tiles(call.shape.total_q, call.segment_count) * call.shape.heads;
+}
+
+ChainSpace lay_out_chain(const PiecesParams& params, Family family, Carving& memory) {
+  const ForwardParams& call = params.call;
+  ChainSpace space{};
+  space.cut = memory.take<Segment>(call.segment_count * params.count);
+  const std::int64_t acc_bytes = call.shape.dtype == DType::float64 ? 8 : 4;
+  if (!call.out_is_acc)
+    space.between = memory.take<char>(call.shape.total_q * call.shape.heads * call.shape.head_dim_v * acc_bytes);
+  if (family == Family::scalar) {
+    space.index = memory.take<char>(scalar_workspace_bytes(call.shape));
+  } else {
+    space.done = memory.take<std::uint64_t>(most_items(call));
+    space.parts = lay_out(call, family, memory);
+  }
+  return space;
+}
+
 // Boxes of `rows` tokens and 64 columns of a 16-bit tensor.
 hopper::TensorMap map(const ConstView& view, DType dtype, std::int64_t tokens, std::int64_t heads, std::int64_t dim, int rows) {
   return hopper::tensor_map(hopper::box_view(view, dtype, tokens, heads, dim), 64, rows);
@@ -100,6 +132,20 @@ hopper::ForwardMaps forward_maps(const ForwardParams& params) {
   return {map(params.q, s.dtype, s.total_q, s.heads, s.head_dim, static_cast<int>(tile_rows)),
           map(params.k, s.dtype, s.total_k, s.heads_kv, s.head_dim, keys),
           map(params.v, s.dtype, s.total_k, s.heads_kv, s.head_dim_v, keys)};
+}
+
+hopper::ChainMaps chain_maps(const PiecesParams& params) {
+  const Shape& s = params.call.shape;
+  const int keys = hopper::forward_tile(s).keys;
+  hopper::ChainMaps maps{};
+  maps.q = map(params.call.q, s.dtype, s.total_q, s.heads, s.head_dim, static_cast<int>(tile_rows));
+  for (int i = 0; i < params.count; ++i) {
+    const KeyPiece& piece = params.pieces[i];
+    if (piece.rows == 0) continue;
+    maps.k[i] = map(piece.k, s.dtype, piece.rows, s.heads_kv, s.head_dim, keys);
+    maps.v[i] = map(piece.v, s.dtype, piece.rows, s.heads_kv, s.head_dim_v, keys);
+  }
+  return maps;
 }
 
 hopper::BackwardMaps backward_maps(const BackwardParams& params, const Workspace& parts) {
@@ -133,6 +179,12 @@ void split_backward(const BackwardParams& params, const TileLists& lists, void* 
 }  // namespace
 
 LaunchPlan plan(const ForwardParams& params) { return plan_of(params); }
+LaunchPlan plan(const PiecesParams& params) {
+  const Family family = select_family(params, current_capability(), preference());
+  Carving size(nullptr);
+  (void)lay_out_chain(params, family, size);
+  return {family, size.bytes()};
+}
 LaunchPlan plan(const BackwardParams& params) { return plan_of(params); }
 
 void build_lists(const ListsParams& params, void* stream) {
@@ -152,6 +204,32 @@ void forward(const ForwardParams& params, Family family, void* workspace, void* 
   if (family == Family::hopper) return hopper::forward(params, lists.queries, lists.counters, forward_maps(params), stream);
   clear(parts.scratch, mma::zeroed_words * sizeof(std::int32_t), stream);
   mma::forward(params, lists.queries, parts.scratch, stream);
+}
+
+void forward(const PiecesParams& params, Family family, void* workspace, void* stream) {
+  const ForwardParams& call = params.call;
+  Carving memory(workspace);
+  const ChainSpace space = lay_out_chain(params, family, memory);
+  View kept{space.between, call.shape.heads * call.shape.head_dim_v, call.shape.head_dim_v};
+  if (call.out_is_acc) kept = call.out;
+  clear(params.late, sizeof(std::int32_t), stream);
+  launch_cut(params, space.cut, stream);
+  if (family == Family::scalar) {
+    scalar_forward_chain(params, chain_of(params, space.cut, kept, nullptr), space.index, stream);
+    return launch_poison(params, stream);
+  }
+  clear(space.done, most_items(call) * static_cast<std::int64_t>(sizeof(std::uint64_t)), stream);
+  const TileLists lists = lists_for(call, family, space.parts, stream);
+  if (family == Family::mma) {
+    clear(space.parts.scratch, mma::zeroed_words * sizeof(std::int32_t), stream);
+    const Chain chain = chain_of(params, space.cut, kept, space.done);
+    mma::forward_chain(chain, lists.queries, most_items(call), space.parts.scratch, stream);
+    return launch_poison(params, stream);
+  }
+  launch_begin(params, kept, stream);
+  hopper::forward_chain(call, even_chain_of(params, space.cut, kept, space.done), lists.queries, lists.counters,
+                        chain_maps(params), stream);
+  launch_end(params, kept, stream);
 }
 
 void backward(const BackwardParams& params, Family family, void* workspace, void* stream) {

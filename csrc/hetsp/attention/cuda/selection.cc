@@ -1,8 +1,10 @@
 #include "hetsp/attention/cuda/selection.h"
 
 #include <atomic>
+#include <string>
 
 #include "hetsp/attention/cuda/hopper/box_view.h"
+#include "hetsp/attention/cuda/tile_list.h"
 #include "hetsp/base/error.h"
 
 namespace hetsp::attention::cuda {
@@ -43,20 +45,50 @@ Refusal operand_refusal(const Params& params) {
   return box_refusal_of("v", params.v, s.dtype, s.total_k, s.heads_kv, s.head_dim_v);
 }
 
+// Its chain is compiled for plain scores alone. Every piece is read by the copy engine.
+Refusal hopper_chain_refusal(const PiecesParams& params, int capability) {
+  const Shape& s = params.call.shape;
+  if (const Refusal no = hopper_refusal(s, capability)) return no;
+  if (s.head_dim > hopper_chain_head_dim) return {"q", "its head_dim is beyond 64, and its keys are in pieces"};
+  if (s.head_dim_v > hopper_chain_head_dim) return {"v", "its head_dim is beyond 64, and it is in pieces"};
+  if (params.call.score.softcap > 0) return {"softcap", "pieces of keys have kernels for plain scores alone"};
+  if (!(params.call.score.softmax_scale > 0)) return {"softmax_scale", "it is not positive"};
+  if (const Refusal no = box_refusal_of("q", params.call.q, s.dtype, s.total_q, s.heads, s.head_dim)) return no;
+  for (int i = 0; i < params.count; ++i) {
+    const KeyPiece& piece = params.pieces[i];
+    if (piece.rows == 0) continue;
+    Refusal no = box_refusal_of("k", piece.k, s.dtype, piece.rows, s.heads_kv, s.head_dim);
+    if (!no) no = box_refusal_of("v", piece.v, s.dtype, piece.rows, s.heads_kv, s.head_dim_v);
+    no.piece = i;
+    if (no) return no;
+  }
+  return {};
+}
+
 Refusal portable_refusal(Family family, const Shape& shape, int capability) {
   if (family == Family::scalar) return {};
   return capability < kAmpere ? Refusal{"", "the device is older than compute capability 8.0"} : tensor_core_refusal(shape);
 }
 
+const Shape& shape_of(const ForwardParams& params) { return params.shape; }
+const Shape& shape_of(const BackwardParams& params) { return params.shape; }
+const Shape& shape_of(const PiecesParams& params) { return params.call.shape; }
+
+// What is at fault, for a message: "k of piece 2: ".
+std::string fault(const Refusal& no) {
+  if (no.what[0] == '\0') return "";
+  return no.piece < 0 ? concat(no.what, ": ") : concat(no.what, " of piece ", no.piece, ": ");
+}
+
 template <class Params>
 Family select_of(const Params& params, int capability, Preference wish) {
-  const Shape& shape = params.shape;
+  const Shape& shape = shape_of(params);
   require(shape.head_dim <= max_head_dim && shape.head_dim_v <= max_head_dim, "head_dim ", shape.head_dim, ", head_dim_v ",
           shape.head_dim_v, ": the CUDA kernels take at most ", max_head_dim);
   const Refusal no = refusal(wish.most, params, capability);
   if (!no) return wish.most;
-  require(!wish.only, "the kernels \"", name(wish.most), "\" are set, and no others; they do not serve this call: ", no.what,
-          no.what[0] == '\0' ? "" : ": ", no.why);
+  require(!wish.only, "the kernels \"", name(wish.most),
+          "\" are set, and no others; they do not serve this call: ", no ? fault(no) : "", no ? no.why : "");
   return wish.most == Family::hopper && !refusal(Family::mma, params, capability) ? Family::mma : Family::scalar;
 }
 
@@ -88,6 +120,19 @@ Refusal refusal(Family family, const ForwardParams& params, int capability) {
   return operand_refusal(params);
 }
 
+Refusal refusal(Family family, const PiecesParams& params, int capability) {
+  const ForwardParams& call = params.call;
+  if (family == Family::hopper) {
+    if (const Refusal no = hopper_chain_refusal(params, capability)) return no;
+  } else if (const Refusal no = portable_refusal(family, call.shape, capability)) {
+    return no;
+  }
+  const std::int64_t items = most_tiles(call.shape.total_q, call.segment_count) * call.shape.heads;
+  if (family != Family::scalar && items * params.count >= std::int64_t{1} << 31)
+    return {"segments", "they make 2^31 items or more, of all pieces"};
+  return {};
+}
+
 Refusal refusal(Family family, const BackwardParams& params, int capability) {
   const Shape& s = params.shape;
   if (family != Family::hopper) return portable_refusal(family, s, capability);
@@ -110,6 +155,9 @@ void prefer(Preference wish) { g_preference.store(wish); }
 Preference preference() { return g_preference.load(); }
 
 Family select_family(const ForwardParams& params, int capability, Preference wish) {
+  return select_of(params, capability, wish);
+}
+Family select_family(const PiecesParams& params, int capability, Preference wish) {
   return select_of(params, capability, wish);
 }
 Family select_family(const BackwardParams& params, int capability, Preference wish) {

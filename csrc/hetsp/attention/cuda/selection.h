@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "hetsp/attention/params.h"
+#include "hetsp/attention/pieces.h"
 
 namespace hetsp::attention::cuda {
 
@@ -24,11 +25,13 @@ inline constexpr Family kAllFamilies[] = {Family::scalar, Family::mma, Family::h
 struct Refusal {
   const char* what = nullptr;
   const char* why = nullptr;
+  int piece = -1;  // of the keys, where they have several
   explicit operator bool() const { return why != nullptr; }
 };
 
 // `capability`: 10 * major + minor of the device.
 [[nodiscard]] Refusal refusal(Family family, const ForwardParams& params, int capability);
+[[nodiscard]] Refusal refusal(Family family, const PiecesParams& params, int capability);
 [[nodiscard]] Refusal refusal(Family family, const BackwardParams& params, int capability);
 
 // The best family that any call on such a device can have.
@@ -36,6 +39,8 @@ struct Refusal {
 
 constexpr std::int64_t max_head_dim = 256;              // of any kernel
 constexpr std::int64_t hopper_backward_head_dim = 128;  // the most that one kernel of hopper/ takes backward
+
+constexpr std::int64_t hopper_chain_head_dim = 64;  // the most that it takes of keys in pieces: beyond, registers are spilled
 
 // Whether hopper/ takes two kernels for a backward: for wide heads, and for sums of dq in a fixed order.
 constexpr bool hopper_backward_is_split(const BackwardParams& params) {
@@ -54,6 +59,7 @@ void prefer(Preference preference);
 // The family that serves the call under a preference. Throws InvalidArgument where `only` forbids all that can, or where no
 // family takes its head dimensions.
 [[nodiscard]] Family select_family(const ForwardParams& params, int capability, Preference preference);
+[[nodiscard]] Family select_family(const PiecesParams& params, int capability, Preference preference);
 [[nodiscard]] Family select_family(const BackwardParams& params, int capability, Preference preference);
 
 }  // namespace hetsp::attention::cuda

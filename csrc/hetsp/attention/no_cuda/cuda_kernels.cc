@@ -12,9 +12,11 @@ namespace {
 }  // namespace
 
 LaunchPlan plan(const ForwardParams&) { absent(); }
+LaunchPlan plan(const PiecesParams&) { absent(); }
 LaunchPlan plan(const BackwardParams&) { absent(); }
 void build_lists(const ListsParams&, void*) { absent(); }
 void forward(const ForwardParams&, Family, void*, void*) { absent(); }
+void forward(const PiecesParams&, Family, void*, void*) { absent(); }
 void backward(const BackwardParams&, Family, void*, void*) { absent(); }
 void delta(const DeltaParams&, void*) { absent(); }
 void merge(const MergeParams&, void*) { absent(); }

@@ -23,7 +23,7 @@
 namespace hetsp::attention::cuda::hopper {
 
 template <class Config>
-HETSP_INLINE void forward_block(const ForwardArguments& arguments, ForwardShared<Config>& shared) {
+HETSP_INLINE void forward_block(const typename Config::Arguments& arguments, ForwardShared<Config>& shared) {
   const int group = warpgroup_index();
   if (threadIdx.x == 0) shared.begin();
   __syncthreads();

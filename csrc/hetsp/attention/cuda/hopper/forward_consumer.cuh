@@ -1,4 +1,4 @@
-// A warpgroup of the forward that computes 64 query rows.
+// A warpgroup of the forward that computes 64 query rows. Long because its state is one, and in registers.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,9 @@ class ForwardConsumer {
   using VTile = typename Config::VTile;
   static constexpr int keys = Config::keys, dim = Config::dim, dim_v = Config::dim_v;
 
-  HETSP_INLINE ForwardConsumer(const ForwardArguments& arguments, Shared& shared, int group)
+  using Arguments = typename Config::Arguments;
+
+  HETSP_INLINE ForwardConsumer(const Arguments& arguments, Shared& shared, int group)
       : in_(arguments), shared_(shared), group_(group), row_(group * group_rows + warp_index() % 4 * 16 + lane_index() / 4) {
     q_base_ = QTile::k_major(shared_.q[0], group * group_rows, 0);
     k_base_ = KTile::k_major(shared_.k[0], 0, 0);
@@ -39,7 +41,7 @@ class ForwardConsumer {
     for (bool is_end = false; !is_end;) {
       wait(shared_.q_full[q_.stage], q_.parity);
       is_end = shared_.item[item_].rows < 0;
-      foretell_seed<dim_v>(in_.params, shared_.item[item_], warp_row());
+      if constexpr (!Config::chained) foretell_seed<dim_v>(in_.params, shared_.item[item_], warp_row());
       if constexpr (Config::carry) {
         past() = {{top_[0], top_[1]}, {sum_[0], sum_[1]}};
         begin();
@@ -190,9 +192,25 @@ class ForwardConsumer {
 
   // Writes the rows of an item whose values are all in O, and leaves O zero; scores are not needed any more.
   HETSP_INLINE void settle(int slot, const float (&top)[2], const float (&sum)[2]) {
-    finish_rows<Element, dim_v>(in_.params, shared_.item[slot], warp_row(), top, sum, o_, s_);
+    if constexpr (Config::chained) {
+      settle_link(shared_.item[slot], top, sum);
+    } else {
+      finish_rows<Element, dim_v>(in_.params, shared_.item[slot], warp_row(), top, sum, o_, s_);
+    }
 #pragma unroll
     for (int i = 0; i < dim_v / 2; ++i) o_[i] = 0.0f;
+  }
+
+  // A warp's rows of a tile are its own in every link: it joins what the links before have left.
+  template <class Told>
+  HETSP_INLINE void settle_link(const Told& item, const float (&top)[2], const float (&sum)[2]) {
+    if (lane_index() == 0) await_turn(in_.chain, item.number, item.link, consumer_warps);
+    __syncwarp();
+    const QueryItem& rows = item;
+    finish_rows<Element, dim_v, true>(in_.params, rows, warp_row(), top, sum, o_, s_,
+                                      [&]() -> const ForwardParams& { return in_.chain.link[item.link]; });
+    __syncwarp();
+    if (lane_index() == 0) end_turn(in_.chain, item.number, item.link, 1);
   }
 
   // The warp's first row in the tile.
@@ -380,7 +398,7 @@ class ForwardConsumer {
   HETSP_INLINE void take_turn() { named_sync(barrier_turn + group_, consumer_groups * 128); }
   HETSP_INLINE void pass_turn() { named_arrive(barrier_turn + (1 - group_), consumer_groups * 128); }
 
-  const ForwardArguments& in_;
+  const Arguments& in_;
   Shared& shared_;
   int group_, row_;  // row_: the thread's first row in the tile; its second is 8 below
   std::uint64_t q_base_, k_base_, v_base_;

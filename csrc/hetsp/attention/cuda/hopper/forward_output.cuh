@@ -2,6 +2,7 @@
 // and the sink, and the rows that a hidden NaN has reached.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "hetsp/attention/cuda/hopper/forward_steps.cuh"
@@ -77,18 +78,19 @@ HETSP_INLINE bool is_aligned(const void* data, std::int64_t token_stride, std::i
 // Writes a lane's two rows, row0 + lane / 4 + 8 half: `o` holds pairs of columns 8 j + 2 (lane mod 4), at o[4 j + 2 half],
 // times factor[half]. All lanes call. How rows lie in memory is asked once: the kernel's usual way is short and has no jumps,
 // since what a tile executes once comes from far in the instruction cache.
-template <class Element, int DimV>
+// InPlace: out is float32.
+template <class Element, int DimV, bool InPlace = false>
 HETSP_INLINE void write_rows(const ForwardParams& params, std::int64_t row0, int head, const bool (&inside)[2],
                              const float (&factor)[2], float (&o)[DimV / 2]) {
   const View& out = params.out;
   const int lane = lane_index() % 4, blocks = static_cast<int>(params.shape.head_dim_v) / 8;
   const auto aligned = [&](int to) {
-    return is_aligned(out.data, out.token_stride, out.head_stride, params.out_is_acc ? 4 : 2, to);
+    return is_aligned(out.data, out.token_stride, out.head_stride, InPlace || params.out_is_acc ? 4 : 2, to);
   };
   const auto offset = [&](int half) {
     return (row0 + lane_index() / 4 + 8 * half) * out.token_stride + head * out.head_stride;
   };
-  if (!params.out_is_acc && aligned(16)) {
+  if (!InPlace && !params.out_is_acc && aligned(16)) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       Element* const to = static_cast<Element*>(out.data) + offset(half) + 8 * lane;
@@ -102,7 +104,7 @@ HETSP_INLINE void write_rows(const ForwardParams& params, std::int64_t row0, int
         if (inside[half] && j + lane < blocks) *reinterpret_cast<Words4*>(to + 8 * j) = {{word[0], word[1], word[2], word[3]}};
       }
     }
-  } else if (params.out_is_acc && aligned(8)) {
+  } else if ((InPlace || params.out_is_acc) && aligned(8)) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       float* const to = static_cast<float*>(out.data) + offset(half) + 2 * lane;
@@ -120,7 +122,7 @@ HETSP_INLINE void write_rows(const ForwardParams& params, std::int64_t row0, int
         if (!inside[i / 2]) continue;
         const std::int64_t at = offset(i / 2) + 8 * j + 2 * lane + i % 2;
         const float value = o[i] * factor[i / 2];
-        if (params.out_is_acc) {
+        if (InPlace || params.out_is_acc) {
           static_cast<float*>(out.data)[at] = value;
         } else {
           static_cast<Element*>(out.data)[at] = {static_cast<std::uint16_t>(pack<Element>(value, 0.0f))};
@@ -254,17 +256,18 @@ HETSP_INLINE void join_seed(const ForwardParams& params, const QueryItem& item, 
 }
 
 // Ends the 16 rows of a warp that begin with row first_row of the tile: row l / 4 + 8 half of them is lane l's. `spare` is
-// overwritten: the seed is on its way to it while the sums are finished.
-template <class Element, int DimV, int Spare>
+// overwritten: the seed is on its way to it while the sums are finished. InPlace: there is a seed, which lies where the
+// result goes in float32, and no sink; link() are the params of the keys.
+template <class Element, int DimV, bool InPlace = false, int Spare, class Link = std::nullptr_t>
 HETSP_INLINE void finish_rows(const ForwardParams& params, QueryItem item, int first_row, const float (&top)[2],
-                              const float (&sum)[2], float (&o)[DimV / 2], float (&spare)[Spare]) {
+                              const float (&sum)[2], float (&o)[DimV / 2], float (&spare)[Spare], const Link& link = nullptr) {
   const std::int64_t row0 = item.row0 + first_row;
   const int rows = item.rows - first_row;  // those that exist
   const Shape& shape = params.shape;
   const int lane = lane_index();
-  const bool seeded = params.seed_lse != nullptr && rows > 0;
+  const bool seeded = (InPlace || params.seed_lse != nullptr) && rows > 0;
   if (seeded) read_seed<0, smaller(Spare / 4, DimV / 8)>(params, item, row0, rows, spare);
-  const float sink = params.sink == nullptr ? -INFINITY : static_cast<const float*>(params.sink)[item.head];
+  const float sink = InPlace || params.sink == nullptr ? -INFINITY : static_cast<const float*>(params.sink)[item.head];
   // The two rows beside each other, without a branch: most of this waits for its own results.
   bool inside[2];
   std::int64_t statistic[2];  // place of the row's lse
@@ -289,19 +292,33 @@ HETSP_INLINE void finish_rows(const ForwardParams& params, QueryItem item, int f
     const RowFinish finish = finish_row(top[half], total, seed[half], sink);
     lse[half] = finish.lse, keys[half] = finish.keys, weight[half] = finish.seed;
   }
-#pragma unroll
-  for (int half = 0; half < 2; ++half)
-    if (inside[half] && lane % 4 == 0) static_cast<float*>(params.lse)[statistic[half]] = lse[half];
-  int mend[2] = {};
-  if (__any_sync(0xffffffffu, !(reached[0] == 0.0f) || !(reached[1] == 0.0f))) {
+  if constexpr (InPlace) {  // a row that may have to be mended still wants its seed's
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       reached[half] += shuffle_xor(reached[half], 1);
       reached[half] += shuffle_xor(reached[half], 2);
+      if (inside[half] && lane % 4 == 0 && reached[half] == 0.0f) static_cast<float*>(params.lse)[statistic[half]] = lse[half];
+    }
+  } else {
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+      if (inside[half] && lane % 4 == 0) static_cast<float*>(params.lse)[statistic[half]] = lse[half];
+  }
+  int mend[2] = {};
+  if (__any_sync(0xffffffffu, !(reached[0] == 0.0f) || !(reached[1] == 0.0f))) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      if constexpr (!InPlace) {
+        reached[half] += shuffle_xor(reached[half], 1);
+        reached[half] += shuffle_xor(reached[half], 2);
+      }
       if (keys[half] == 0.0f)  // what has no weight has no NaN
 #pragma unroll
         for (int i = 0; i < DimV / 4; ++i) o[4 * (i / 2) + 2 * half + i % 2] = 0.0f;
       mend[half] = inside[half] && !(reached[half] == 0.0f) && std::isfinite(lse[half]) ? 1 : 0;
+      if constexpr (InPlace)
+        if (inside[half] && lane % 4 == 0 && !(reached[half] == 0.0f) && mend[half] == 0)
+          static_cast<float*>(params.lse)[statistic[half]] = lse[half];
     }
   }
   if (seeded) {
@@ -309,14 +326,21 @@ HETSP_INLINE void finish_rows(const ForwardParams& params, QueryItem item, int f
     keys[0] = keys[1] = 1.0f;
   }
   const bool written[2] = {inside[0] && mend[0] == 0, inside[1] && mend[1] == 0};
-  write_rows<Element, DimV>(params, row0, item.head, written, keys, o);
+  write_rows<Element, DimV, InPlace>(params, row0, item.head, written, keys, o);
   if (!__any_sync(0xffffffffu, mend[0] != 0 || mend[1] != 0)) return;
 #pragma unroll 1
   for (int place = 0; place < 16; ++place) {
     const int from = place % 8 * 4;
     const int wanted = shuffle(place < 8 ? mend[0] : mend[1], from);
     const float known = shuffle(place < 8 ? lse[0] : lse[1], from);
-    if (wanted != 0) mend_row<Element, DimV>(params, item, row0 + place, known);
+    if constexpr (InPlace) {
+      if (wanted == 0) continue;
+      mend_row<Element, DimV>(link(), item, row0 + place, known);
+      __syncwarp();  // all lanes have read the seed's
+      if (lane == 0) static_cast<float*>(params.lse)[item.head * shape.total_q + row0 + place] = known;
+    } else {
+      if (wanted != 0) mend_row<Element, DimV>(params, item, row0 + place, known);
+    }
   }
 }
 

@@ -2,18 +2,43 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "hetsp/attention/cuda/hopper/forward_state.cuh"
 #include "hetsp/attention/cuda/hopper/item_order.h"
 
 namespace hetsp::attention::cuda::hopper {
 
+// Where the producer of a chain stands.
+template <bool Chained>
+struct LinkPlace {};
+template <>
+struct LinkPlace<true> {
+  // Registers are few. Four bits each: the item's link, that of the values to be brought; above, how many pieces are here.
+  std::int32_t links_ = 0;
+  std::int32_t place_ = 0;  // of the item among those of a link
+
+  HETSP_INLINE std::int32_t link() const { return links_ & 15; }
+  HETSP_INLINE std::int32_t link_of_values() const { return links_ >> 4 & 15; }
+  HETSP_INLINE std::int32_t here() const { return links_ >> 8; }
+  HETSP_INLINE void set_link(std::int32_t link) { links_ = (links_ & ~15) | link; }
+  HETSP_INLINE void set_link_of_values() { links_ = (links_ & ~(15 << 4)) | link() << 4; }
+  HETSP_INLINE void set_here() { links_ = (links_ & 255) | (link() + 1) << 8; }
+};
+
 template <class Config>
-class ForwardProducer {
+class ForwardProducer : LinkPlace<Config::chained> {
  public:
   using Shared = ForwardShared<Config>;
 
-  HETSP_INLINE ForwardProducer(const ForwardArguments& arguments, Shared& shared) : in_(arguments), shared_(shared) {}
+  using Arguments = typename Config::Arguments;
+  using Told = typename Config::Item;
+  using Walk = KeyWalk<Config::keys, std::conditional_t<Config::chained, ForwardProducer, ForwardParams>>;
+
+  HETSP_INLINE ForwardProducer(const Arguments& arguments, Shared& shared) : in_(arguments), shared_(shared) {}
+
+  // Of the item's link in a chain.
+  HETSP_INLINE const ForwardParams& link_params() const { return in_.chain.link[this->link()]; }
 
   // One thread.
   HETSP_INLINE void run() {
@@ -23,22 +48,35 @@ class ForwardProducer {
     std::int32_t number = atomicAdd(in_.next_item, 1);
 #pragma unroll 1
     for (bool is_end = false; !is_end;) {
-      is_end = number >= tiles * heads;
+      is_end = number >= tiles * heads * links();
       Tile tile{0, -1, 0, -1, 0};
       Item item{0, 0};
       std::int32_t following = 0;
       if (!is_end) {
         following = atomicAdd(in_.next_item, 1);  // its way to memory passes beside the copies
+        if constexpr (Config::chained) {
+          this->set_link(number / (tiles * heads));
+          number -= this->link() * tiles * heads;
+        }
         item = item_at(number, tiles, heads, in_.together);
         tile = in_.queries.tiles[item.tile];
       }
       const std::int32_t head_kv = item.head / (heads / static_cast<std::int32_t>(shape.heads_kv));
-      KeyWalk<Config::keys> walk(in_.params, tile);
+      Walk walk(walked(), tile);
       bool more = walk.advance();
+      if constexpr (Config::chained) {
+        this->place_ = item.tile * heads + item.head;
+        if (!more && !is_end && may_pass_over(in_.chain, this->link())) {
+          end_turn(in_.chain, this->place_, this->link(), consumer_warps);
+          number = following;
+          continue;
+        }
+        if (more) await_keys();
+      }
       if (more) {
         load_queries(tile, item.head);
       } else {
-        tell_empty({tile.row0, tile.rows, item.head, 0, -1});
+        tell_empty(told_of({tile.row0, tile.rows, item.head, 0, -1}));
       }
 #pragma unroll 1
       while (more) {
@@ -46,6 +84,7 @@ class ForwardProducer {
         more = load_keys(walk, head_kv);
         load_values();  // one step behind the keys, as the consumers want them
         waiting_ = true, head_ = head_kv, token_ = token;
+        if constexpr (Config::chained) this->set_link_of_values();
       }
       number = following;
     }
@@ -53,12 +92,58 @@ class ForwardProducer {
   }
 
  private:
+  // How many links the call has, and of the item's link what a walk reads, the maps of its keys and of the values to be
+  // brought, and what the consumers are told.
+  HETSP_INLINE std::int32_t links() const {
+    if constexpr (Config::chained) {
+      return in_.chain.count;
+    } else {
+      return 1;
+    }
+  }
+  HETSP_INLINE decltype(auto) walked() const {
+    if constexpr (Config::chained) {
+      return *this;
+    } else {
+      return (in_.params);  // themselves
+    }
+  }
+  HETSP_INLINE const TensorMap& key_map() const {
+    if constexpr (Config::chained) {
+      return in_.k[this->link()];
+    } else {
+      return in_.maps.k;
+    }
+  }
+  HETSP_INLINE const TensorMap& value_map() const {
+    if constexpr (Config::chained) {
+      return in_.v[this->link_of_values()];
+    } else {
+      return in_.maps.v;
+    }
+  }
+  HETSP_INLINE decltype(auto) told_of(const QueryItem& item) const {
+    if constexpr (Config::chained) {
+      return Told{item, this->link(), this->place_};
+    } else {
+      return (item);  // itself
+    }
+  }
+  // Links come in rising order: a piece that was here once is. What the consumers still want of the item before does not wait.
+  HETSP_INLINE void await_keys() {
+    if (this->here() > this->link()) return;
+    load_values();
+    await_piece(in_.chain, this->link());
+    fence_global_to_async();
+    this->set_here();
+  }
+
   // Brings the step's keys, and looks for the step after it: the consumers are told which is the last.
-  HETSP_INLINE bool load_keys(KeyWalk<Config::keys>& walk, std::int32_t head) {
+  HETSP_INLINE bool load_keys(Walk& walk, std::int32_t head) {
     wait(shared_.k_empty[k_.stage], k_.parity ^ 1u);
 #pragma unroll
     for (int panel = 0; panel < Config::KTile::panels; ++panel)
-      load_box(shared_.k[k_.stage] + panel * Config::KTile::panel_bytes, in_.maps.k, shared_.k_full[k_.stage], panel * 64, head,
+      load_box(shared_.k[k_.stage] + panel * Config::KTile::panel_bytes, key_map(), shared_.k_full[k_.stage], panel * 64, head,
                walk.token());
     walk.describe(shared_.step[k_.stage]);  // while the keys are on their way: the phase waits for the arrival below
     const bool more = walk.advance();
@@ -78,7 +163,7 @@ class ForwardProducer {
       arrive_and_expect(shared_.v_full[v_.stage], Config::VTile::bytes);
 #pragma unroll
       for (int panel = 0; panel < Config::VTile::panels; ++panel)
-        load_box(shared_.v[v_.stage] + panel * Config::VTile::panel_bytes, in_.maps.v, shared_.v_full[v_.stage], panel * 64,
+        load_box(shared_.v[v_.stage] + panel * Config::VTile::panel_bytes, value_map(), shared_.v_full[v_.stage], panel * 64,
                  head_, token_);
     }
     v_.next();
@@ -86,7 +171,7 @@ class ForwardProducer {
 
   HETSP_INLINE void load_queries(const Tile& tile, std::int32_t head) {
     wait(shared_.q_empty[q_.stage], q_.parity ^ 1u);
-    tell({tile.row0, tile.rows, head, tile.first, tile.last});
+    tell(told_of({tile.row0, tile.rows, head, tile.first, tile.last}));
     arrive_and_expect(shared_.q_full[q_.stage], Config::QTile::bytes);
 #pragma unroll
     for (int panel = 0; panel < Config::QTile::panels; ++panel)
@@ -96,7 +181,7 @@ class ForwardProducer {
   }
 
   // An item whose rows see nothing, or none at all: one step that nobody sees, and no copies.
-  HETSP_INLINE void tell_empty(const QueryItem& item) {
+  HETSP_INLINE void tell_empty(const Told& item) {
     wait(shared_.k_empty[k_.stage], k_.parity ^ 1u);
     shared_.step[k_.stage] = {0, 0, 0, 0, 0, Config::keys, see_none, 1};
     arrive(shared_.k_full[k_.stage]);
@@ -109,19 +194,24 @@ class ForwardProducer {
     q_.next();
   }
 
-  HETSP_INLINE void tell(const QueryItem& item) {
+  HETSP_INLINE void tell(const Told& item) {
     shared_.item[told_] = item;
     told_ = (told_ + 1) % Shared::items;
   }
 
   static constexpr std::int32_t nothing = -1;
 
-  const ForwardArguments& in_;
+  const Arguments& in_;
   Shared& shared_;
   Turn<Config::q_stages> q_;
   Turn<Config::stages> k_, v_;
   bool waiting_ = false;  // values at token_ of head_ are still to be brought
   std::int32_t head_ = 0, token_ = 0, told_ = 0;
 };
+
+template <class Config>
+HETSP_INLINE const ForwardParams& walked_params(const ForwardProducer<Config>& producer) {
+  return producer.link_params();
+}
 
 }  // namespace hetsp::attention::cuda::hopper

@@ -14,11 +14,16 @@
 
 namespace hetsp::attention::cuda::hopper {
 
+struct ForwardArguments;
+
 // One instantiation: a bucket of forward_tile() by its `dim`.
 template <class ElementT, int Dim, bool Squashed>
 struct ForwardConfig {
   using Element = ElementT;
   static constexpr bool squashed = Squashed;  // see ScoreFactors
+  static constexpr bool chained = false;      // see forward_chain.cuh
+  using Arguments = ForwardArguments;
+  using Item = QueryItem;
   static constexpr int rows = static_cast<int>(tile_rows);
   static constexpr int dim = Dim, dim_v = Dim == 192 ? 128 : Dim, keys = Dim == 256 ? 80 : 128;
   static constexpr int stages = 2;                  // of K and of V
@@ -80,7 +85,7 @@ struct alignas(1024) ForwardShared {
   KeyStep step[Config::stages];  // of k's stage
   // An item is read until its rows are written, beside the first step of the next: three may be told before that is over.
   static constexpr int items = 4;
-  QueryItem item[items];
+  typename Config::Item item[items];
   Barrier q_full[Config::q_stages], q_empty[Config::q_stages];
   Barrier k_full[Config::stages], k_empty[Config::stages], v_full[Config::stages], v_empty[Config::stages];
 

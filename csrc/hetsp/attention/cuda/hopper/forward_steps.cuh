@@ -38,6 +38,12 @@ struct alignas(16) KeyStep {
 };
 static_assert(sizeof(KeyStep) == 32, "two 16-byte loads");
 
+// What KeyWalk asks of a call; a chain has an overload of its own.
+template <class Params>
+__device__ inline const Params& walked_params(const Params& params) {
+  return params;  // NOLINT(bugprone-return-const-ref-from-parameter): KeyWalk keeps no temporary
+}
+
 // One thread walks, with few registers to spare: whatever can be had again from the parameters is not kept.
 template <int Keys, class Params = ForwardParams>
 class KeyWalk {
@@ -63,7 +69,8 @@ class KeyWalk {
   __device__ void describe(KeyStep& step) const {
     step.left = left(), step.right = right(), step.end = end();
     step.member_begin = member_begin_, step.member_end = member_end_;
-    step.clear_from = k_end_ < params_.shape.total_k ? step.end : Keys;  // behind the tensor the copy engine writes zeros
+    step.clear_from =
+        k_end_ < walked_params(params_).shape.total_k ? step.end : Keys;  // behind the tensor the copy engine writes zeros
     step.visible = visible_;
   }
 
@@ -80,13 +87,14 @@ class KeyWalk {
   // Sets key_ and low_ to the last and first key tile that the tile's rows see of the segment, if any. segment.h in 32 bits:
   // row i sees keys [max(k_begin, i + from), min(k_end, i + to)), of what clamped() leaves of the segment.
   __device__ void open(std::int32_t index) {
-    const Segment& segment = params_.segments[index];
-    const std::int32_t first = larger(row0_, cut(segment.q_begin, params_.shape.total_q)),
-                       past = smaller(row0_ + rows_, cut(segment.q_end, params_.shape.total_q));
+    const Segment& segment = walked_params(params_).segments[index];
+    const std::int32_t first = larger(row0_, cut(segment.q_begin, walked_params(params_).shape.total_q)),
+                       past = smaller(row0_ + rows_, cut(segment.q_end, walked_params(params_).shape.total_q));
     const std::int64_t shift = segment.q_pos0 - segment.q_begin - (segment.k_pos0 - segment.k_begin);
     const std::int32_t from = segment.left < 0 ? -most_tokens : near(shift - segment.left);
     const std::int32_t to = segment.right < 0 ? most_tokens : near(shift + segment.right + 1);
-    const std::int32_t k_begin = cut(segment.k_begin, params_.shape.total_k), k_end = cut(segment.k_end, params_.shape.total_k);
+    const std::int32_t k_begin = cut(segment.k_begin, walked_params(params_).shape.total_k),
+                       k_end = cut(segment.k_end, walked_params(params_).shape.total_k);
     const std::int32_t begin = larger(k_begin, first + from), stop = smaller(k_end, past - 1 + to);
     if (first >= past || begin >= stop) return;
     low_ = k_begin + (begin - k_begin) / Keys * Keys;

@@ -47,6 +47,9 @@ __device__ inline void named_arrive(int id, int threads) {
 // After ordinary stores to shared memory and before the barrier behind which wgmma or TMA reads them.
 __device__ inline void fence_async_proxy() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
+// After an acquiring load of a flag, before TMA reads what was written ahead of the flag.
+__device__ inline void fence_global_to_async() { asm volatile("fence.proxy.async.global;" ::: "memory"); }
+
 __device__ inline std::uint32_t shared_address(const void* pointer) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
 }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "hetsp/attention/cuda/chain.h"
 #include "hetsp/attention/params.h"
 
 namespace hetsp::attention::cuda {
@@ -11,6 +12,9 @@ namespace hetsp::attention::cuda {
 [[nodiscard]] std::int64_t scalar_workspace_bytes(const Shape& shape);
 
 void scalar_forward(const ForwardParams& params, void* workspace, void* stream);
+
+// The chain of `params`; its segments before they were cut make the index.
+void scalar_forward_chain(const PiecesParams& params, const Chain& chain, void* workspace, void* stream);
 
 // dq, dk and dv from final delta, lse, q, k, v and dout.
 void scalar_backward(const BackwardParams& params, void* workspace, void* stream);
