@@ -1,6 +1,8 @@
 // Messages between two ranks, and the life of the group on this one. Collectives: collectives.cc.
 #include "c10d/backend.h"
 
+#include <thread>
+
 #include "c10d/errors.h"
 #include "c10d/without_gil.h"
 #include "hetsp/base/error.h"
@@ -54,22 +56,41 @@ void Backend::abort() {
   stop({});
 }
 
-// Messages of others may pass through this rank, which drives a NIC of their node: so it leaves when all are about to.
+// Messages of others may pass through this rank, which drives a NIC of their node: so it leaves when all are about to. If they
+// stay, this rank's own part ends; it carries on for those that have no NIC but its own, and for no longer than the timeout.
 void Backend::shutdown() {
+  const auto grace = std::chrono::milliseconds(failed_ ? std::chrono::seconds(0) : shutdown_grace);
   if (!failed_ && size_ > 1) {
     const WithoutGil waiting;
     const auto all_come = barrier({});
+    bool came = false;
     try {
-      all_come->wait(shutdown_grace);
+      came = all_come->wait(shutdown_grace);
     } catch (const std::exception&) {
-      all_come->abort();  // somebody is lost, or stays: no reason for this rank to do so
+      all_come->abort();
+    }
+    try {
+      if (!came) carry_for_others(grace);
+    } catch (...) {  // interrupted
+      if (device_collectives_) device_collectives_->abort();
+      stop({});
+      throw;
     }
   }
   if (device_collectives_) {
     const WithoutGil waiting;
     device_collectives_->shutdown();
   }
-  stop(failed_ ? std::chrono::seconds(0) : shutdown_grace);
+  stop(grace);
+}
+
+void Backend::carry_for_others(std::chrono::milliseconds grace) {
+  driver_->retire(grace);
+  const auto until = std::chrono::steady_clock::now() + timeout_.load();
+  while (driver_->carries() && std::chrono::steady_clock::now() < until) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    heed_signals();
+  }
 }
 
 void Backend::stop(std::chrono::milliseconds grace) {

@@ -113,6 +113,7 @@ class Backend : public ::c10d::Backend {
   c10::intrusive_ptr<::c10d::Work> start(Plan plan, ::c10d::OpType type, const char* what, std::chrono::milliseconds timeout,
                                          std::vector<at::Tensor> results);
   void stop(std::chrono::milliseconds grace);
+  void carry_for_others(std::chrono::milliseconds grace);
 
   // Rounds that need nothing but pieces, one for each rank.
   void plan_allgather(Plan& plan, const std::vector<at::Tensor>& pieces) const;

@@ -118,6 +118,18 @@ comm::Statistics Driver::statistics() {
   return last_;
 }
 
+void Driver::retire(std::chrono::milliseconds grace) {
+  queue_.put([this, grace] { retire_at_ = Clock::now() + grace; });
+}
+
+bool Driver::carries() {
+  const auto answer = std::make_shared<std::promise<bool>>();
+  auto future = answer->get_future();
+  const bool taken =
+      queue_.put([this, answer] { answer->set_value(engine_ != nullptr && (retire_at_.has_value() || engine_->needed())); });
+  return taken && future.get();
+}
+
 std::string Driver::device_settled() { return setup_ ? when_settled_.get() : "this group has no device"; }
 
 void Driver::turn_off_device() {
@@ -181,8 +193,12 @@ void Driver::do_tasks() {
 void Driver::work(comm::Engine& engine, WireTransport& transport) {
   step(engine, transport);
   while (!leaving_) {
-    take_tasks(engine, transport, Clock::now() + longest_sleep);
+    take_tasks(engine, transport, std::min(retire_at_.value_or(Clock::time_point::max()), Clock::now() + longest_sleep));
     step(engine, transport);
+    if (retire_at_ && (open_sends_ == 0 || Clock::now() >= *retire_at_)) {
+      retire_at_.reset();
+      engine.retire();
+    }
   }
   linger(engine, transport, grace_, [this] { return open_sends_ == 0; });
   engine.leave();

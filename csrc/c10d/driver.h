@@ -48,6 +48,10 @@ class Driver {
   void turn_off_device();        // some rank has none, so none has
   DeviceStatistics device_statistics();
 
+  // Lets what was sent arrive, for at most `grace`, then has no messages any more, but goes on carrying those of others.
+  void retire(std::chrono::milliseconds grace);
+  bool carries();  // retire() has not been carried out, or ranks of this node have no other way out
+
   // Lets what was sent arrive, for at most `grace`, says goodbye, ends every open operation as aborted, and the thread. Again:
   // changes nothing. Not from `done`.
   void close(std::chrono::milliseconds grace);
@@ -84,6 +88,7 @@ class Driver {
   std::size_t open_sends_ = 0;
   std::vector<std::pair<comm::Operation, comm::Outcome>> completed_;
   std::deque<TaskQueue::Task> tasks_;  // taken; one that throws leaves those behind it here
+  std::optional<std::chrono::steady_clock::time_point> retire_at_;  // at the latest
   bool leaving_ = false;
   std::chrono::milliseconds grace_{0};
   std::string end_ = "the group was shut down";

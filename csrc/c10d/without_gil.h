@@ -1,6 +1,7 @@
 // Python's lock, given up while waiting.
 #pragma once
 
+#include <pybind11/pybind11.h>
 #include <torch/csrc/python_headers.h>
 
 namespace hetsp::routed {
@@ -18,5 +19,15 @@ class WithoutGil {
  private:
   PyThreadState* state_;
 };
+
+// For a long wait without the lock: lets Python's signal handlers run, and throws what they raise.
+inline void heed_signals() {
+  if (Py_IsInitialized() == 0) return;
+  const PyGILState_STATE lock = PyGILState_Ensure();
+  if (PyErr_CheckSignals() == 0) return PyGILState_Release(lock);
+  pybind11::error_already_set raised;  // takes it from the interpreter while the lock is held
+  PyGILState_Release(lock);
+  throw raised;
+}
 
 }  // namespace hetsp::routed

@@ -123,6 +123,32 @@ def test_a_rank_may_leave_in_peace():
     run_ranks(3, leaving)
 
 
+def staying(rank: int, size: int) -> str:
+    """Ranks 0 and 2 drive the only NIC of their node, and are through long before the others."""
+    group = new_group(2, 2, nics=1)
+    told = ""
+    if rank in (1, 3):
+        for turn in range(65):  # those who wait for all to come wait 5 s
+            x = torch.full((300_000,), float(turn))
+            if rank == 1:
+                dist.send(x, 3, group=group)
+            else:
+                found = torch.zeros_like(x)
+                dist.recv(found, 1, group=group)
+                assert torch.equal(found, x)
+            time.sleep(0.1)
+    if rank == 1:
+        with pytest.raises(PeerLost) as caught:
+            dist.recv(torch.zeros(3), 0, group=group)
+        told = str(caught.value)
+    dist.destroy_process_group(group)
+    return told
+
+
+def test_who_leaves_early_carries_on_for_those_without_a_nic():
+    assert run_ranks(4, staying)[1] == "rank 0 left the group (receiving from rank 0, no transfer begun, inside the node)"
+
+
 NEGLECT = """
 import sys, torch, torch.distributed as dist
 import hetsp_ext

@@ -289,7 +289,7 @@ void Endpoint::deliver(const Header& header, Arrival arrival, std::span<const st
       lose(static_cast<int>(header.value), std::string(reinterpret_cast<const char*>(payload.data()), payload.size()));
       break;
     case Kind::goodbye:
-      on_goodbye(header.source);
+      on_goodbye(header.source, header.flags == kRetires);
       break;
     case Kind::ack:
     case Kind::probe:
@@ -375,18 +375,41 @@ void Endpoint::lose(int peer, const std::string& why) {
   fail_all(lost_text);
 }
 
-void Endpoint::on_goodbye(int peer) {
+void Endpoint::on_goodbye(int peer, bool retires) {
   if (routes.is_gone(peer)) return;
-  forget(peer);
+  if (retires)
+    retired.insert(peer);
+  else
+    forget(peer);
   leaving[peer] = now + kGoodbyeGrace;
   leaving_last = peer;
+}
+
+void Endpoint::say_goodbye(bool retires) {
+  left = true;
+  carries = retires;
+  if (lost_rank >= 0) return;  // the cause has been told; a goodbye would hide it
+  for (int peer = 0; peer < topology.ranks(); ++peer)
+    if (peer != rank && !routes.is_gone(peer)) goodbyes.insert(peer);
+}
+
+bool Endpoint::needed() const {
+  if (lost_rank >= 0) return false;
+  const int own = topology.node_of(rank);
+  for (int peer = 0; peer < topology.ranks(); ++peer) {
+    const int node = topology.node_of(peer);
+    if (node == own || gone(peer)) continue;
+    for (const int neighbour : topology.node(own).ranks)
+      if (neighbour != rank && !gone(neighbour) && routes.owner(routes.home_of(neighbour, node)) == rank) return true;
+  }
+  return false;
 }
 
 void Endpoint::fail_stranded() {
   const int own = topology.node_of(rank);
   bool alone = true;
   for (int peer = 0; peer < topology.ranks(); ++peer) {
-    if (peer == rank || routes.is_gone(peer)) continue;
+    if (peer == rank || gone(peer)) continue;
     alone = false;
     const int node = topology.node_of(peer);
     if (node == own || routes.reachable(node)) continue;
@@ -412,7 +435,7 @@ bool Endpoint::refused(Operation operation, int peer) {
     complete(operation, peer_lost(lost_text, operation, -1));
   else if (left)
     complete(operation, {Outcome::Kind::aborted, "this rank has left the group"});
-  else if (peer != any_source && routes.is_gone(peer))
+  else if (peer != any_source && gone(peer))
     complete(operation, peer_lost(left_text(peer), operation, -1));
   else
     return false;
@@ -477,7 +500,7 @@ void Endpoint::poll(Time time) {
       ++peer;
       continue;
     }
-    reply(Kind::goodbye, *peer, 0);
+    reply(Kind::goodbye, *peer, 0, {.flags = carries ? kRetires : std::uint8_t{0}});
     peer = goodbyes.erase(peer);
   }
 }

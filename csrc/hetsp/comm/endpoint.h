@@ -28,6 +28,7 @@
 namespace hetsp::comm {
 
 constexpr std::uint8_t kEager = 1, kGivenUp = 2;  // of Kind::offer: the payload is all of it; there is no such message any more
+constexpr std::uint8_t kRetires = 1;  // of Kind::goodbye: goes on carrying
 constexpr std::uint8_t kWrongSize = 1, kWrongType = 2, kEnded = 3;  // of Kind::refuse
 
 struct Endpoint {
@@ -69,8 +70,10 @@ struct Endpoint {
   static constexpr std::size_t kCanceledEarly = 1024;
   std::map<int, Time> leaving;  // ranks that said goodbye: when what is open with them fails
   std::set<int> goodbyes;  // to be said
+  std::set<int> retired;  // ranks that have no messages any more, and still carry those of others
   int leaving_last = -1;  // rank that said goodbye last
-  bool left = false;
+  bool left = false;  // this rank has no messages any more,
+  bool carries = false;  // ... and still carries
   int lost_rank = -1;
   std::string lost_text;  // begins "rank N"
 
@@ -100,7 +103,10 @@ struct Endpoint {
   void fail_all(const std::string& text);
   void forget(int peer);
   void lose(int peer, const std::string& why);
-  void on_goodbye(int peer);
+  void on_goodbye(int peer, bool retires);
+  [[nodiscard]] bool gone(int peer) const { return routes.is_gone(peer) || retired.contains(peer); }  // for messages
+  void say_goodbye(bool retires);
+  [[nodiscard]] bool needed() const;
   // Ends what nobody is left to carry, or to send.
   void fail_stranded();
   static std::string left_text(int peer);

@@ -73,7 +73,7 @@ void Engine::receive(Operation operation, int peer_or_any, std::int64_t tag, std
   const Posted posted{operation, peer_or_any, tag, bytes, type};
   if (auto match = state.matcher.post(posted)) return state.meet(*match);
   // A message of a rank that has left may be here; a later one never comes.
-  if (peer_or_any != any_source && state.routes.is_gone(peer_or_any) && !state.leaving.contains(peer_or_any)) {
+  if (peer_or_any != any_source && state.gone(peer_or_any) && !state.leaving.contains(peer_or_any)) {
     state.matcher.withdraw(operation);
     state.refused(operation, peer_or_any);
   }
@@ -82,7 +82,7 @@ void Engine::receive(Operation operation, int peer_or_any, std::int64_t tag, std
 void Engine::send_given_up(int peer, std::int64_t tag, std::size_t bytes, std::uint16_t type) {
   State& state = *state_;
   state.require_peer(peer, true);
-  if (state.lost_rank >= 0 || state.left || state.routes.is_gone(peer)) return;
+  if (state.lost_rank >= 0 || state.left || state.gone(peer)) return;
   state.reply(Kind::offer, peer, ++state.transfers[static_cast<std::size_t>(peer)],
               {.flags = kGivenUp, .value = bytes, .tag = tag, .type = type});
 }
@@ -134,15 +134,24 @@ void Engine::on_link_broken(Link link, const std::string& why) {
 void Engine::lose(int rank, const std::string& why) { state_->lose(rank, why); }
 
 void Engine::leave() {
-  State& state = *state_;
-  if (std::exchange(state.left, true)) return;
-  std::vector<Operation> open;
-  for (const auto& [operation, _] : state.open) open.push_back(operation);
-  for (const Operation operation : open) cancel(operation, "this rank left the group");
-  if (state.lost_rank >= 0) return;  // the cause has been told; a goodbye would hide it
-  for (int peer = 0; peer < state.topology.ranks(); ++peer)
-    if (peer != state.rank && !state.routes.is_gone(peer)) state.goodbyes.insert(peer);
+  if (state_->left && !state_->carries) return;
+  cancel_all();
+  state_->say_goodbye(false);
 }
+
+void Engine::retire() {
+  if (state_->left) return;
+  cancel_all();
+  state_->say_goodbye(true);
+}
+
+void Engine::cancel_all() {
+  std::vector<Operation> all;
+  for (const auto& [operation, _] : state_->open) all.push_back(operation);
+  for (const Operation operation : all) cancel(operation, "this rank left the group");
+}
+
+bool Engine::needed() const { return state_->needed(); }
 
 void Engine::now(Time time) {
   state_->now = time;

@@ -51,7 +51,9 @@ class Engine : public Listener {
   void on_link_up(Link link, std::uint16_t generation) override;
   void on_link_broken(Link link, const std::string& why) override;
   void lose(int rank, const std::string& why);  // known from elsewhere
-  void leave();  // says goodbye; open operations end as aborted
+  void leave();   // says goodbye; open operations end as aborted
+  void retire();  // the same, but goes on carrying what passes through this rank, until leave()
+  bool needed() const;  // whether others reach other nodes only through this rank's NICs, and have neither left nor retired
 
   void now(Time time);  // before events and operations: when they happen
   void poll(Time now);  // after them: does what is due
@@ -61,6 +63,8 @@ class Engine : public Listener {
   Statistics statistics() const;
 
  private:
+  void cancel_all();
+
   struct State;
   std::unique_ptr<State> state_;
 };

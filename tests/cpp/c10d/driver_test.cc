@@ -150,6 +150,32 @@ TEST(close_without_a_grace_ends_what_is_open_and_what_comes_later) {
 }
 
 // A wrong peer is a bug of the caller's: the engine throws, the group ends. What stood behind it in the queue ends as well.
+// Ranks 0 and 2 drive the only NIC of their node.
+TEST(who_retires_lets_what_it_sent_arrive_and_carries_on_for_ranks_without_a_nic) {
+  DriverGroup group({.nodes = 2, .ranks = 2, .nics = 1});
+  const Bytes own = pattern(20'000, 1), large = pattern(50'000, 2);
+  Bytes first(own.size()), second(large.size());
+  const Ends sent = send(group.driver(0), 3, own, 7);
+  group.driver(0).retire(60s);
+  group.driver(2).retire(0s);
+  CHECK(group.driver(0).carries() && group.driver(2).carries());
+  CHECK(!group.driver(1).carries());  // drives none
+  const Ends got = receive(group.driver(3), 0, first, 7);
+  CHECK(ended(sent) && ended(got) && first == own);
+  const Ends through = send(group.driver(1), 3, large), arrived = receive(group.driver(3), 1, second);
+  CHECK(ended(through) && ended(arrived) && second == large);
+  CHECK(group.driver(0).carries() && group.driver(2).carries());
+  const Ends late = send(group.driver(0), 3, own);
+  CHECK(ended(late) && late->now().outcome.kind == Kind::aborted);
+  group.driver(1).close(1s);
+  group.driver(3).close(1s);
+  for (const int rank : {0, 2}) {
+    const auto until = std::chrono::steady_clock::now() + 60s;
+    while (group.driver(rank).carries() && std::chrono::steady_clock::now() < until) std::this_thread::sleep_for(1ms);
+    CHECK(!group.driver(rank).carries());
+  }
+}
+
 TEST(an_exception_inside_ends_every_operation_once_also_those_behind_it) {
   DriverGroup group({.nodes = 1, .ranks = 2});
   Bytes bytes = pattern(300'000, 1), room(bytes.size());
