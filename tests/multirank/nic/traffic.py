@@ -123,6 +123,7 @@ def exchange(
     for each, work in works:
         work.wait()
         ends.append((each, time.monotonic()))
+    session.agree()  # comparing, and preparing what is next, takes processors that others still need
     wrong = [each for (each, bytes_), tensor in zip(expected, found, strict=True) if not torch.equal(bytes_, tensor)]
     return {"begin": begin, "ends": ends, "wrong": wrong}
 
