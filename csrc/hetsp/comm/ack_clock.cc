@@ -9,7 +9,7 @@ namespace {
 
 constexpr Time kMs = 1'000'000, kSecond = 1000 * kMs;
 constexpr Time kLongestFloor = 90 * kMs, kVerdict = 180 * kMs, kLongest = 1000 * kMs;
-constexpr Time kSpan = 5 * kSecond, kForget = 10 * kSecond;
+constexpr Time kSpan = 5 * kSecond, kForget = 10 * kSecond, kLongestBack = 50 * kMs;
 
 }  // namespace
 
@@ -32,6 +32,8 @@ void AckClock::acknowledged(const Mark& mark, std::size_t bytes, Time now) {
   if (now - span_since_ > kSpan) {
     shortest_[1] = now - span_since_ > 2 * kSpan ? 0 : shortest_[0];
     shortest_[0] = 0;
+    shortest_way_[1] = now - span_since_ > 2 * kSpan ? Way{} : shortest_way_[0];
+    shortest_way_[0] = {};
     span_since_ = now;
   }
   shortest_[0] = shortest_[0] == 0 ? took : std::min(shortest_[0], took);
@@ -51,6 +53,15 @@ void AckClock::acknowledged(const Mark& mark, std::size_t bytes, Time now) {
     rate_ += (sample - rate_) / 4;
 }
 
+void AckClock::came_back(std::uint64_t stamp, Time now) {
+  if (stamp == 0) return;
+  const std::uint64_t took = static_cast<std::uint64_t>(now) - stamp;
+  const auto beyond = [took](const Way& way) { return way.known ? static_cast<Time>(took - way.took) : Time{0}; };
+  const Time waited = std::clamp(std::max(beyond(shortest_way_[0]), beyond(shortest_way_[1])), Time{0}, kLongestBack);
+  if (!shortest_way_[0].known || beyond(shortest_way_[0]) < 0) shortest_way_[0] = {true, took};
+  back_ += (waited - back_) / 4;
+}
+
 Time AckClock::patience() const {
   return measured_ ? std::clamp(smoothed_ + 4 * deviation_, floor_, std::max(floor_, kLongest))
                    : std::max(floor_, options_.first);
@@ -66,7 +77,11 @@ void AckClock::misjudged() {
   floor_since_ = last_;
 }
 
-void AckClock::restart() { shortest_[0] = shortest_[1] = 0; }
+void AckClock::restart() {
+  shortest_[0] = shortest_[1] = 0;
+  shortest_way_[0] = shortest_way_[1] = {};
+  back_ = 0;
+}
 
 Time AckClock::shortest() const {
   if (shortest_[0] == 0 || shortest_[1] == 0) return std::max(shortest_[0], shortest_[1]);

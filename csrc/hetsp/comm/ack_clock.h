@@ -31,6 +31,8 @@ class AckClock {
 
   Mark sent(Time now, bool idle, bool full);  // idle: nothing else was in flight
   void acknowledged(const Mark& mark, std::size_t bytes, Time now);
+  // An ack is here that left when the other end's clock said `stamp`; 0: it does not tell.
+  void came_back(std::uint64_t stamp, Time now);
 
   // Without progress for patience(), a second at most, the other end is suspect, after verdict() it is taken for dead: twice
   // the patience, but 180 ms where that is less, so that a death is noticed within 200 ms wherever acks take less than that.
@@ -43,6 +45,10 @@ class AckClock {
   Time shortest() const;  // of the last 5 to 10 seconds; 0: none was seen
   double rate() const { return rate_; }
 
+  // How long acks wait behind the other direction's data, at most 50 ms: by how much their way back is longer than the shortest
+  // of the last 5 to 10 seconds. The two clocks need not agree: their difference is in both (LEDBAT, RFC 6817, section 3.4.2).
+  Time back() const { return back_; }
+
  private:
   Options options_;
   Time floor_;
@@ -52,6 +58,12 @@ class AckClock {
   bool measured_ = false;
   Time shortest_[2] = {0, 0};  // of this span of five seconds and of the one before; 0: none
   Time span_since_ = 0;
+  struct Way {
+    bool known = false;
+    std::uint64_t took = 0;  // modulo 2^64, with the difference of the clocks in it
+  };
+  Way shortest_way_[2];  // of the same spans
+  Time back_ = 0;
   Time delivered_time_ = 0;
   std::uint64_t delivered_ = 0;
   double rate_;

@@ -62,7 +62,9 @@ struct Rail::State {
   bool up() const { return phase == Phase::up || phase == Phase::suspect; }
 
   std::size_t window() const {
-    const double wire = clock.rate() * static_cast<double>(clock.shortest() + options.queue) * 1e-9;
+    // Half of what acks wait: ends that each made room for all of the other's queue would drive each other's queues up.
+    const Time round = clock.shortest() + options.queue + clock.back() / 2;
+    const double wire = clock.rate() * static_cast<double>(round) * 1e-9;
     const std::size_t most = std::max(options.window_limit, 2 * options.chunk_bytes);
     return wire >= static_cast<double>(most) ? most : std::min(most, 2 * options.chunk_bytes + static_cast<std::size_t>(wire));
   }
@@ -152,6 +154,7 @@ struct Rail::State {
   Arrived arrive(const Header& header, std::size_t bytes) {
     if (header.generation != generation || phase == Phase::connecting) return Arrived::stale;
     if (header.kind == Kind::ack) {
+      clock.came_back(header.transfer, now);
       if (acknowledge(header)) {
         progress = now;
         come_up();
@@ -304,6 +307,7 @@ bool Rail::take_own(Header& header, std::vector<std::byte>& payload) {
   header.generation = s.generation;
   if (std::exchange(s.ack_due, false)) {
     header.kind = Kind::ack;
+    header.transfer = static_cast<std::uint64_t>(s.now);
     header.value = s.received;
     header.tag = static_cast<std::int64_t>(s.above);
     return true;

@@ -2,9 +2,11 @@
 //
 // The wire below delivers in order or stalls (TCP hides loss as delay), so nothing is sent twice on one connection. Every
 // counted frame has a hop number, from 1 in every generation; the other end's rail acknowledges what has arrived: everything up
-// to a number (Header::value) and what came above a gap (Header::tag, bit i = number + 1 + i). From the acknowledgements come
+// to a number (Header::value) and what came above a gap (Header::tag, bit i = number + 1 + i), and when the ack left by that
+// end's clock (Header::transfer). From the acknowledgements come
 //   - the window: rate x (shortest ack time + 5 ms) and two chunks, so that little stands before a control frame and little is
-//     lost with a rail that dies, and yet the wire stays full while acks queue behind the other direction's chunks;
+//     lost with a rail that dies; and rate x half the time that acks wait behind the other direction's chunks: without it the
+//     direction with the smaller window starves, by the ratio of the two;
 //   - the verdict (ack_clock.h): no progress for longer than is usual makes a rail suspect, it gets no more chunks; some time
 //     later it is down. Its frames are handed back, for another way; they may have arrived, so what they carry must bear
 //     arriving twice. Silence counts from the last progress, so that a slow rail is not a dead one, and time in which poll()

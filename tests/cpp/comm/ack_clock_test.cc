@@ -109,4 +109,33 @@ TEST(the_shortest_time_is_of_the_last_seconds_and_of_this_connection) {
   CHECK_EQ(clock.shortest(), 0);
 }
 
+TEST(how_long_acks_wait_is_seen_though_the_clocks_differ) {
+  for (const std::uint64_t ahead :
+       {std::uint64_t{0}, std::uint64_t{3'600'000 * kMs}, ~std::uint64_t{5'000 * kMs}}) {  // the other clock
+    check::context() = "ahead " + std::to_string(ahead);
+    AckClock clock(kOptions);
+    Time now = 10 * kMs;
+    const auto back = [&](Time took) { clock.came_back(static_cast<std::uint64_t>(now) + ahead, now + took), now += 20 * kMs; };
+    CHECK_EQ(clock.back(), 0);
+    back(2 * kMs);
+    CHECK_EQ(clock.back(), 0);  // the shortest way
+    for (int i = 0; i < 40; ++i) back(12 * kMs);
+    CHECK_NEAR(static_cast<double>(clock.back()), 10e6, 0.1e6);
+    back(kMs);  // shorter still
+    for (int i = 0; i < 40; ++i) back(12 * kMs);
+    CHECK_NEAR(static_cast<double>(clock.back()), 11e6, 0.1e6);
+    for (int i = 0; i < 40; ++i) back(3000 * kMs);
+    CHECK_NEAR(static_cast<double>(clock.back()), 50e6, 0.1e6);  // a stall, which no window should fill
+    clock.restart();
+    CHECK_EQ(clock.back(), 0);
+  }
+}
+
+TEST(an_ack_that_does_not_say_when_it_left_tells_nothing_of_its_way) {
+  AckClock clock(kOptions);
+  clock.came_back(0, 10 * kMs);
+  clock.came_back(0, 500 * kMs);
+  CHECK_EQ(clock.back(), 0);
+}
+
 TEST_MAIN()

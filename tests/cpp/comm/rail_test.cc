@@ -286,6 +286,43 @@ TEST(the_window_holds_two_chunks_and_what_the_wire_does) {
   CHECK_EQ(fast.room(), 64U << 20U);
 }
 
+// Chunks both ways over a wire of 50 MB/s, as many as the windows allow; what each direction carries in a second. Acks wait
+// behind the chunks that are queued already. A small frame has shown how short the way is; the second rail takes the wire for a
+// little slower than it is, so that its window holds one chunk less.
+TEST(two_directions_share_a_wire_though_one_begins_with_a_smaller_window) {
+  constexpr double kRate = 50e6;
+  struct Packet {
+    Time due;
+    Header header;
+    std::size_t bytes;
+  };
+  Rail rails[2] = {Rail({.rate = 1.1 * kRate}, true, 0), Rail({.rate = 0.9 * kRate}, true, 0)};
+  std::deque<Packet> wire[2];  // towards rails[i]
+  Time free[2] = {0, 0};       // when the wire towards rails[i] has sent all of it
+  std::size_t carried[2] = {0, 0};
+  for (Time now = 0; now < 2000 * kMs; now += kMs / 10) {
+    for (int i = 0; i < 2; ++i) {
+      const auto send = [&](const Header& header, std::size_t bytes) {
+        free[1 - i] = std::max(free[1 - i], now) + static_cast<Time>(static_cast<double>(bytes + 64) / kRate * 1e9);
+        wire[1 - i].push_back({free[1 - i] + kMs / 10, header, bytes});
+      };
+      for (; !wire[i].empty() && wire[i].front().due <= now; wire[i].pop_front()) {
+        rails[i].arrive(wire[i].front().header, {}, now);
+        if (now >= 1000 * kMs) carried[i] += wire[i].front().bytes;
+      }
+      rails[i].poll(now);
+      for (Header header = own(rails[i]); header.kind != kNothing; header = own(rails[i])) send(header, 0);
+      if (now == 0) send({.kind = Kind::offer, .hop = rails[i].put(1, 0, now)}, 0);
+      while (now >= 10 * kMs && rails[i].room() >= kChunk)
+        send({.kind = Kind::chunk, .hop = rails[i].put(1, kChunk, now)}, kChunk);
+      rails[i].take_acknowledged();
+    }
+  }
+  CHECK_NEAR(static_cast<double>(carried[1]), kRate, 0.05 * kRate);
+  CHECK_NEAR(static_cast<double>(carried[0]), kRate, 0.05 * kRate);
+  for (const Rail& rail : rails) CHECK(rail.in_flight() <= 2'500'000);  // 50 ms: neither drives the other up
+}
+
 // Two rails and a wire of two directions, each in order; chaos stalls, breaks and resets it.
 namespace {
 

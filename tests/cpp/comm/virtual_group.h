@@ -200,8 +200,10 @@ class Group final : public World {
   }
 
   void delivered(int to, Link link, const Frame& frame) {
-    auto& newest = newest_[{frame.header.source, frame.header.destination}];
-    newest = std::max(newest, frame.header.transfer);
+    if (frame.header.kind != Kind::ack) {  // which has a time there
+      auto& newest = newest_[{frame.header.source, frame.header.destination}];
+      newest = std::max(newest, frame.header.transfer);
+    }
     if (frame.header.kind == Kind::chunk && dice.chance(options.late_chunks)) haunt(to, link, frame);
     if (dice.chance(options.foreigners)) {
       Frame foreign = frame;
@@ -229,7 +231,8 @@ class Group final : public World {
               std::minmax(rail.ends[0], rail.ends[1]) == std::minmax(to, link.peer))
             frame.header.generation = rail.generation;
       }
-      if (options.forget_epochs) frame.header.transfer = newest_[{frame.header.source, frame.header.destination}];
+      if (options.forget_epochs && frame.header.kind != Kind::ack)
+        frame.header.transfer = newest_[{frame.header.source, frame.header.destination}];
       process(to).arrives(link, frame);
     });
   }
