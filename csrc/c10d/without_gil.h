@@ -4,6 +4,8 @@
 #include <pybind11/pybind11.h>
 #include <torch/csrc/python_headers.h>
 
+#include <exception>
+
 namespace hetsp::routed {
 
 // Gives the lock up where this thread holds it: a thread that we wait for may need it.
@@ -25,9 +27,14 @@ inline void heed_signals() {
   if (Py_IsInitialized() == 0) return;
   const PyGILState_STATE lock = PyGILState_Ensure();
   if (PyErr_CheckSignals() == 0) return PyGILState_Release(lock);
-  pybind11::error_already_set raised;  // takes it from the interpreter while the lock is held
+  std::exception_ptr raised;
+  try {
+    throw pybind11::error_already_set();  // takes it from the interpreter while the lock is held
+  } catch (const pybind11::error_already_set&) {
+    raised = std::current_exception();
+  }
   PyGILState_Release(lock);
-  throw raised;
+  std::rethrow_exception(raised);
 }
 
 }  // namespace hetsp::routed
