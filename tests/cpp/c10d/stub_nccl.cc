@@ -83,6 +83,8 @@ struct Transfer {
   bool dies;
 };
 
+std::map<void*, std::unique_ptr<Transfer>> launched;  // until they run; those on a device that is lost never do
+
 void meet(Pair& pair) {
   while (!pair.posted[0].empty() && !pair.posted[1].empty()) {
     const Posted from = pair.posted[0].front(), to = pair.posted[1].front();
@@ -102,9 +104,9 @@ void meet(Pair& pair) {
 }
 
 void kernel(void* argument) {
-  const std::unique_ptr<Transfer> transfer(static_cast<Transfer*>(argument));
-  Pair& pair = *transfer->pair;
   std::unique_lock lock(mutex);
+  const std::unique_ptr<Transfer> transfer = std::move(launched.extract(argument).mapped());
+  Pair& pair = *transfer->pair;
   bool over = false;
   if (transfer->dies) {
     pair.error[transfer->rank] = remote_error;
@@ -131,8 +133,10 @@ nccl::Result transfer(nccl::Comm* comm, int rank, int peer, void* memory, std::s
   comm->questions = knobs["slow"];
   auto work = std::make_unique<Transfer>(Transfer{comm->pair, rank, memory, bytes, type, dies});
   const nccl::Result result = comm->questions > 0 ? nccl::in_progress : nccl::success;
+  void* const argument = work.get();
+  launched.emplace(argument, std::move(work));
   lock.unlock();
-  run(stream, kernel, work.release());
+  run(stream, kernel, argument);
   return result;
 }
 
