@@ -1,3 +1,4 @@
+// Long because each state of a rail, and each way into it, has a test, and all of them share the frames of the other end.
 #include "hetsp/comm/rail.h"
 
 #include <deque>
