@@ -9,6 +9,13 @@ no other network, so that a rail revives whatever has become of MASTER_ADDR.
     connect to the NIC, HELLO(job, rank, rail, generation had)
                                              OFFER(1 + the larger generation had by either)
     GO                                       both build the context, the caller as rank 0
+    BUILT                                    BUILT, and each waits for the other's
+
+An end that fails closes the connection: then the other one fails too, instead of keeping a context that leads nowhere, and both
+ask again. The last BUILT may still be lost, which no exchange can rule out. Then one end has a context whose other half was
+given up, and finds out as with any connection that ends: the receives that it has posted fail when the close arrives, and where
+not even that gets through nobody answers the rail's first probe (rail.h: 0.2 s if nothing was measured before, never over
+1.25 s). So it asks again too, for a later generation; the other end is still asking.
 """
 
 import atexit
@@ -19,6 +26,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -38,6 +46,7 @@ CONTROL = 0xFFFF  # in place of a rail: only asks whether it is reached
 OFFER = struct.Struct("<I")
 FIELD = struct.Struct("<II")  # bytes of a key, bytes of its value
 ANSWER = b"\x01"
+BUILT = b"\x01"
 IP_FREEBIND, IPV6_FREEBIND = 15, 78  # linux/in.h, linux/in6.h
 ATTEMPT = 1.5  # seconds between a call that was taken and its offer, before another call
 PROBE = 0.25  # seconds that a NIC has to answer a connection
@@ -328,7 +337,23 @@ class Rails:
         store = PairStore(connection)
         place = 0 if self.rank < peer else 1
         address = self.ends[peer, rail].own
-        return within(BUILD.total_seconds(), f"rail {rail} to rank {peer}", lambda: gloo(store, place, 2, address, BUILD))
+
+        def built() -> "ProcessGroupGloo":
+            context = gloo(store, place, 2, address, BUILD)
+            try:
+                store.set(f"built/{place}", BUILT)
+                store.get(f"built/{1 - place}")
+            except BaseException:
+                del context  # the error holds this frame, and must not hold the other end's hope
+                raise
+            return context
+
+        try:
+            return within(BUILD.total_seconds(), f"rail {rail} to rank {peer}", built)
+        except HetspError:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)  # close() alone tells nobody while a thread left behind reads from it
+            raise
 
     def all_within(self, seconds: float) -> dict[tuple[int, int], tuple["ProcessGroupGloo", int]]:
         """The first contexts of all rails at once; those that fail within the time are left out."""

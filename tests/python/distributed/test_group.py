@@ -154,6 +154,69 @@ def test_a_rail_is_renewed_with_one_generation_above_both(after: tuple[int, int]
             assert carries(first, second, int(pair[0] < pair[1]), int(pair[0] > pair[1]))
 
 
+def carries_both_ways(ends: list[Any]) -> bool:
+    return carries(ends[0][0], ends[1][0], 1, 0) and carries(ends[1][0], ends[0][0], 0, 1)
+
+
+@pytest.mark.parametrize("how", ["fails", "hangs"])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_rail_that_one_end_cannot_build_is_built_by_neither(place: int, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, other_is_built, faulty = lanes.gloo, threading.Event(), threading.Event()
+
+    def gloo(store: Any, rank: int, size: int, address: str, timeout: timedelta) -> Any:
+        context = real(store, rank, size, address, timeout)
+        if not faulty.is_set():
+            return context
+        if rank != place:
+            other_is_built.set()
+            return context
+        del context
+        assert other_is_built.wait(10)
+        if how == "hangs":
+            time.sleep(1.0)
+        raise RuntimeError("connectFullMesh failed")
+
+    monkeypatch.setattr(lanes, "gloo", gloo)
+    with formed(2, lambda _: {"topology": nodes([1, 1], 1)}) as outcomes:
+        monkeypatch.setattr(lanes, "BUILD", timedelta(seconds=0.5))
+        faulty.set()
+        ends = on_ranks(2, lambda rank, _: outcomes[rank].connect.within(1 - rank, 0, 1, 1.5))
+        assert [type(end) for end in ends] == [HetspError] * 2
+        words = "failed: connectFullMesh failed" if how == "fails" else "took longer than 0.5 s"
+        assert words in str(ends[place])
+        faulty.clear()
+        ends = renewed(outcomes, 0, 1, 0, (1, 1))
+        assert [generation for _, generation in ends] == [2, 2]
+        assert carries_both_ways(ends)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_an_end_whose_last_word_was_lost_is_found_out_and_asked_again(place: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both have built, and only one knows it of the other."""
+    real, lost = lanes.PairStore.get, []
+
+    def get(self: Any, key: str) -> bytes:
+        value = real(self, key)
+        if key == f"built/{1 - place}" and not lost:
+            lost.append(key)
+            raise TimeoutError("timed out")
+        return value
+
+    with formed(2, lambda _: {"topology": nodes([1, 1], 1)}) as outcomes:
+        monkeypatch.setattr(lanes.PairStore, "get", get)
+        ends = on_ranks(2, lambda rank, _: outcomes[rank].connect.within(1 - rank, 0, 1, 1.5))
+        assert isinstance(ends[place], HetspError)
+        context, generation = ends[1 - place]
+        assert generation == 2
+        with pytest.raises(RuntimeError):  # what an engine waits with: the given up end is closed, and this one hears it
+            context.recv([torch.zeros(1)], place, 1).wait()
+        after = [1, 1]
+        after[1 - place] = generation
+        ends = renewed(outcomes, 0, 1, 0, (after[0], after[1]))
+        assert [generation for _, generation in ends] == [3, 3]
+        assert carries_both_ways(ends)
+
+
 def test_waiting_for_a_rail_ends_when_the_group_closes() -> None:
     with formed(2, lambda _: {"topology": nodes([1, 1], 1)}) as outcomes:
 
