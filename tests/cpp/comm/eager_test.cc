@@ -8,16 +8,7 @@
 #include "hetsp/base/error.h"
 #include "support/check.h"
 
-using namespace hetsp::comm;
-using wires::grid;
-using wires::Group;
-using wires::noise;
-
-namespace {
-
-constexpr EngineOptions kSmall{.job = 7, .chunk_bytes = 1000, .eager_bytes = 100, .direct_bytes = 3000};
-
-}  // namespace
+using namespace wires;
 
 // What waits for its receive at the destination is no more than the window, however much is sent.
 TEST(eager_messages_that_wait_are_limited) {

@@ -11,16 +11,7 @@
 #include "hetsp/base/error.h"
 #include "support/check.h"
 
-using namespace hetsp::comm;
-using wires::grid;
-using wires::Group;
-using wires::noise;
-
-namespace {
-
-constexpr EngineOptions kSmall{.job = 7, .chunk_bytes = 1000, .eager_bytes = 100, .direct_bytes = 3000};
-
-}  // namespace
+using namespace wires;
 
 TEST(messages_of_every_size_arrive_whole) {
   for (const std::size_t bytes : {0, 1, 99, 100, 101, 999, 1000, 1001, 2999, 3000, 100'000}) {

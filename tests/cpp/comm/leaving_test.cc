@@ -6,16 +6,7 @@
 #include "comm/wires.h"
 #include "support/check.h"
 
-using namespace hetsp::comm;
-using wires::grid;
-using wires::Group;
-using wires::noise;
-
-namespace {
-
-constexpr EngineOptions kSmall{.job = 7, .chunk_bytes = 1000, .eager_bytes = 100, .direct_bytes = 3000};
-
-}  // namespace
+using namespace wires;
 
 TEST(a_goodbye_is_no_death) {
   Group group(grid(2, 2, 2), kSmall);

@@ -17,6 +17,9 @@ namespace wires {
 
 using namespace hetsp::comm;
 
+// Limits so small that short messages take every way there is.
+inline constexpr EngineOptions kSmall{.job = 7, .chunk_bytes = 1000, .eager_bytes = 100, .direct_bytes = 3000};
+
 // `nodes` nodes of `ranks` ranks and `nics` NICs each.
 inline Topology grid(int nodes, int ranks, int nics) {
   std::vector<Node> all;
