@@ -30,8 +30,9 @@ out="${out:-$PWD/build-acceptance}"
 mkdir -p "$out"
 rm -f "$out"/*.json "$out"/*.log "$out"/*.xml
 began=$SECONDS failed=0
+cores="$(env -u OMP_NUM_THREADS nproc)"  # nproc answers with OMP_NUM_THREADS where that is set
 export OMP_NUM_THREADS=2 TORCHINDUCTOR_COMPILE_THREADS=1 PYTHONUNBUFFERED=1 TORCH_CPP_LOG_LEVEL=ERROR PATH="$PATH:/usr/local/cuda/bin"
-workers="$(($(nproc) > 6 ? $(nproc) - 4 : 2))"
+workers="$((cores > 6 ? cores - 4 : 2))"
 
 left() { echo $((budget - (SECONDS - began))); }
 note() { python3 bench/support/stages.py "$out/acceptance.json" "$@" || failed=$((failed + 1)); }
@@ -59,7 +60,7 @@ machine() {
 
 # Linked mode where nanobind-backend is missing (setup.py finds out); machine code for this GPU and PTX as everywhere.
 build() {
-  HETSP_BUILD_DIR="$out/tree" MAX_JOBS="$(nproc)" python3 -m pip install -q --no-index --no-build-isolation --no-deps --no-compile --target "$site" .
+  HETSP_BUILD_DIR="$out/tree" MAX_JOBS="$cores" python3 -m pip install -q --no-index --no-build-isolation --no-deps --no-compile --target "$site" .
 }
 install() { python3 -m pip install -q --no-index --no-deps --no-compile --target "$site" "$wheels"/*.whl; }
 doctor() { python3 -X faulthandler -m hetsp_ext doctor; }
@@ -73,7 +74,7 @@ crash() {
 
 # One CPU instruction set: the CPU's own suite is not this machine's question.
 contract() {
-  OMP_NUM_THREADS=1 HETSP_CPU_CAPABILITY=portable python3 -m pytest -rfE -n "$workers" --timeout 60 --tb=short -p no:cacheprovider -W ignore \
+  OMP_NUM_THREADS=1 HETSP_CPU_CAPABILITY=portable python3 -m pytest -v -rfE -n "$workers" --timeout 60 --tb=short -p no:cacheprovider -W ignore \
     --junitxml "$out/contract.xml" --durations=5 tests/python/attention tests/python/test_torch_attention.py tests/python/test_flash_attn.py -k "$chosen"
 }
 
@@ -108,7 +109,7 @@ table() {
 }
 
 export -f machine build install doctor crash
-export site wheels out device doctors_log
+export site wheels out device doctors_log cores
 stage machine 30 machine
 
 # examined SUFFIX: whether the doctor finds the package in $site sound; if not, why.

@@ -140,8 +140,8 @@ c10::intrusive_ptr<::c10d::Work> Backend::reduce_scatter_tensor_coalesced(Tensor
   check_count(outputs.size(), inputs.size(), "reduce_scatter_tensor_coalesced");
   Plan plan;
   for (std::size_t i = 0; i < inputs.size(); ++i) plan_reduce_scatter_base(plan, outputs[i], inputs[i], options.reduceOp);
-  return start(std::move(plan), OpType::REDUCE_SCATTER_TENSOR_COALESCED, "reduce_scatter_tensor_coalesced", options.timeout,
-               outputs);
+  // OpType has a name of its own for this from torch 2.13 on only.
+  return start(std::move(plan), OpType::_REDUCE_SCATTER_BASE, "reduce_scatter_tensor_coalesced", options.timeout, outputs);
 }
 
 }  // namespace hetsp::routed
