@@ -26,7 +26,7 @@ def test_importing_the_package_makes_the_name_known() -> None:
 def test_nothing_of_a_group_is_imported_before_there_is_one() -> None:
     code = (
         "import sys, hetsp_ext; print([each for each in sys.modules if each.startswith('hetsp_ext.distributed.') and "
-        "each.rpartition('.')[2] in ('lanes', 'group', 'agreement', 'discovery', 'bench')])"
+        "each.rpartition('.')[2] in ('lanes', 'group', 'meeting', 'agreement', 'discovery', 'bench')])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert run.stdout.strip() == "[]", run.stderr

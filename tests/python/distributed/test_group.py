@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from hetsp_ext.distributed import group, lanes
+from hetsp_ext.distributed import group, lanes, meeting
 from hetsp_ext.distributed.agreement import agree
 from hetsp_ext.errors import HetspError, InvalidArgument, PeerLost
 
@@ -328,7 +328,7 @@ def test_nodes_without_a_rail_between_them_are_an_error(monkeypatch: pytest.Monk
         return real(own, peer, hello, seconds)
 
     monkeypatch.setattr(lanes, "call", call)
-    monkeypatch.setattr(group, "RAIL_SECONDS", 0.5)
+    monkeypatch.setattr(meeting, "RAIL_SECONDS", 0.5)
     message = errors(2, lambda _: {"topology": nodes([1, 1], 2)}, PeerLost)
     assert message.startswith("rank 1 and the other ranks of node 1 cannot be reached from node 0 over any NIC")
     assert "rail0 to rail0, rail1 to rail1" in message
