@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -83,6 +84,51 @@ def test_one_rank_that_may_not_keeps_its_node_on_loopback_and_no_other(how: str)
     assert inside[0] == inside[1]
     assert inside[0].startswith("loopback: rank 1 was told not to")
     assert inside[2:] == ["shared memory"] * 2
+
+
+def refuse_memfd(segment: int) -> None:
+    def refused(*_: object) -> int:
+        raise PermissionError(1, "Operation not permitted")
+
+    os.memfd_create = refused  # as a container's seccomp filter does
+
+
+def limit_files(segment: int) -> None:
+    """No file, not even an anonymous one, may be as large as a segment."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (segment // 2, resource.RLIM_INFINITY))
+
+
+def limit_addresses(segment: int) -> None:
+    """The segments of two ranks can be mapped, those of three cannot."""
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + 5 * segment // 2, resource.RLIM_INFINITY))
+
+
+REFUSALS = {
+    "memfd": (refuse_memfd, "no shared memory on rank 1: [Errno 1] Operation not permitted"),
+    "file size": (limit_files, "no shared memory on rank 1: [Errno 27] File too large"),
+    "address space": (limit_addresses, "rank 1 does not share memory: [Errno 12] Cannot allocate memory"),
+}
+
+
+def refused(rank: int, size: int, how: str) -> tuple[str, int]:
+    from hetsp_ext._c10d import shared_bytes
+
+    chunk_bytes = 16 << 20  # segments that are large beside what threads take
+    if rank == 1:
+        REFUSALS[how][0](shared_bytes(chunk_bytes, 3, False))
+    group = new_group(3, 1, chunk_bytes=chunk_bytes)
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)  # loopback takes more of it than these messages need
+    traffic(group, rank, size, 4)
+    inside, left = str(hetsp.distributed.statistics(group)["inside"]), mappings()
+    dist.destroy_process_group(group)
+    return inside, left
+
+
+@pytest.mark.parametrize("how", REFUSALS)
+def test_a_machine_that_refuses_one_rank_keeps_its_node_on_loopback_and_says_why(how: str) -> None:
+    seen = run_ranks(4, refused, how)
+    assert seen[:3] == [(f"loopback: {REFUSALS[how][1]}", 0)] * 3
 
 
 def not_a_bool(rank: int, size: int) -> None:

@@ -6,6 +6,7 @@ sockets of the abstract namespace, which reach exactly as far as a node does: th
 socket between two ranks stays open, and silent: when it closes, the other process has ended.
 """
 
+import errno
 import fcntl
 import mmap
 import os
@@ -21,6 +22,7 @@ __all__ = ["Shared", "abstract_name"]
 
 HELLO = struct.Struct("<8sQQI")  # magic, job, bytes, rank
 MAGIC = b"hetspshm"
+NOEXEC_SEAL = 8  # MFD_NOEXEC_SEAL of linux/memfd.h
 CREDENTIALS = struct.Struct("iII")  # pid, uid, gid: struct ucred of SO_PEERCRED
 
 
@@ -37,6 +39,7 @@ class Shared:
         self.peers = [peer for peer in ranks if peer != rank]
         self.own = -1
         self.segments: dict[int, int] = {}
+        self.mapped: list[mmap.mmap] = []
         self.sockets: dict[int, socket.socket] = {}
         self.processes: dict[int, int] = {}  # pidfds, where the kernel has them and the process can be seen
         self.listener: socket.socket | None = None
@@ -69,7 +72,10 @@ class Shared:
             for peer in self.peers:
                 if peer < self.rank:
                     self.take(self.sockets[peer], peer, deadline)
+            for descriptor in (self.own, *self.segments.values()):  # all at once: each alone may have room where all have none
+                self.mapped.append(mmap.mmap(descriptor, self.size))
         except OSError as error:
+            self.unmap()
             reason = self.refused or f"rank {self.rank} does not share memory: {error or type(error).__name__}"
             raise HetspError(reason) from error
 
@@ -114,6 +120,7 @@ class Shared:
     def hand_over(self) -> tuple[int, list[tuple[int, int, list[int]]]]:
         """What the native backend takes: segments that stay this object's, and descriptors to watch that become its own."""
         ends = []
+        self.unmap()
         for peer in self.peers:
             watched = [self.sockets.pop(peer).detach()]
             if peer in self.processes:
@@ -121,8 +128,15 @@ class Shared:
             ends.append((peer, self.segments[peer], watched))
         return self.own, ends
 
+    def unmap(self) -> None:
+        """Makes room for whoever maps the segments to use them."""
+        for memory in self.mapped:
+            memory.close()
+        self.mapped.clear()
+
     def close(self) -> None:
         """Closes what has not been handed over."""
+        self.unmap()
         for connection in self.sockets.values():
             connection.close()
         for descriptor in (*self.segments.values(), *self.processes.values(), *([self.own] if self.own >= 0 else [])):
@@ -134,11 +148,16 @@ class Shared:
 
 def segment(size: int) -> int:
     """An anonymous file of so many zeros, whose size stays."""
-    descriptor = os.memfd_create("hetsp", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    try:
+        descriptor = os.memfd_create("hetsp", flags | NOEXEC_SEAL)  # all that sysctl vm.memfd_noexec = 2 allows
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # Linux before 6.3 does not know it
+            raise
+        descriptor = os.memfd_create("hetsp", flags)
     try:
         os.ftruncate(descriptor, size)
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-        mmap.mmap(descriptor, size).close()
     except BaseException:
         os.close(descriptor)
         raise
@@ -146,7 +165,6 @@ def segment(size: int) -> int:
 
 
 def check(descriptor: int, size: int) -> None:
-    """That the file is as large as it says, will stay so, and can be mapped."""
+    """That the file is as large as it says, and will stay so."""
     if os.fstat(descriptor).st_size != size or not fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
         raise HetspError(f"the memory of a neighbour is not a sealed file of {size} bytes")
-    mmap.mmap(descriptor, size).close()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hetsp_ext.distributed.shared import HELLO, MAGIC, Shared, abstract_name
+from hetsp_ext.distributed.shared import HELLO, MAGIC, NOEXEC_SEAL, Shared, abstract_name
 from hetsp_ext.errors import HetspError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="anonymous files with seals are Linux's")
@@ -141,6 +141,25 @@ def test_another_user_is_refused_by_name() -> None:
         own.close()
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 7
+
+
+def test_a_kernel_that_does_not_know_the_newest_seal_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, asked = os.memfd_create, []
+
+    def before_6_3(name: str, flags: int) -> int:
+        asked.append(flags)
+        if flags & NOEXEC_SEAL:
+            raise OSError(22, "Invalid argument")
+        return real(name, flags)
+
+    monkeypatch.setattr(os, "memfd_create", before_6_3)
+    segments = opened(secrets.randbits(60), [0, 1])
+    try:
+        assert meet(segments) == ["", ""]
+        assert len(asked) == 4
+    finally:
+        for each in segments:
+            each.close()
 
 
 def test_a_machine_without_anonymous_files_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
