@@ -1,277 +1,44 @@
-// Long because every frame's answer and every way to end stand together; what they use is in the parts beside it.
 #include "hetsp/comm/endpoint.h"
 
 #include <algorithm>
-#include <cstring>
-#include <iterator>
+#include <utility>
 
 #include "hetsp/base/error.h"
-#include "hetsp/comm/link_cost.h"
 
 namespace hetsp::comm {
 
 namespace {
 
-constexpr std::size_t kTellChunks = 16;        // stored chunks that are told to the source together
-constexpr Time kTellDelay = 5'000'000;        // or after this time
-constexpr Time kGoodbyeGrace = 500'000'000;    // for what a leaving rank sent another way before its goodbye
+constexpr Time kGoodbyeGrace = 500'000'000;  // for what a leaving rank sent another way before its goodbye
 
 const std::uint32_t kMagic = Header{}.magic;
-
-Outcome done() { return {}; }
 
 }  // namespace
 
 Endpoint::Endpoint(const Topology& of, int self, const EngineOptions& given, Transport& wires, Time start)
-    : topology(of),
-      rank(self),
-      options(given),
-      transport(wires),
-      now(start),
-      routes(topology, rank),
-      courier(topology, rank, {.job = options.job, .chunk_bytes = options.chunk_bytes, .control_bytes = options.eager_bytes},
-              routes, transport, now),
-      router(topology, rank, options.chunk_bytes, routes, courier, counts),
-      matcher(topology.ranks()),
-      transfers(static_cast<std::size_t>(topology.ranks()), 0),
-      eager_waiting(static_cast<std::size_t>(topology.ranks()), 0),
-      out(static_cast<std::size_t>(topology.ranks())),
-      in(static_cast<std::size_t>(topology.ranks())),
-      canceled_early(static_cast<std::size_t>(topology.ranks())) {}
-
-std::string Endpoint::describe(const Open& operation, int rail) const {
-  std::string text = operation.sending              ? concat("sending to rank ", operation.peer)
-                     : operation.peer == any_source ? std::string("receiving from any rank")
-                                                    : concat("receiving from rank ", operation.peer);
-  if (operation.peer == any_source) return text;
-  text += operation.transfer != 0 ? concat(", transfer ", operation.transfer) : std::string(", no transfer begun");
-  if (topology.same_node(rank, operation.peer)) return text + ", inside the node";
-  const int home = routes.home(topology.node_of(operation.peer));
-  return text + concat(", rail ", rail >= 0 ? rail : home);
-}
-
-void Endpoint::complete(Operation operation, const Outcome& outcome) {
-  if (open.erase(operation) > 0) transport.complete(operation, outcome);
-}
-
-void Endpoint::end_outgoing(int peer, std::uint64_t transfer, const Outcome& outcome) {
-  auto& messages = out[static_cast<std::size_t>(peer)];
-  const auto found = messages.find(transfer);
-  if (found == messages.end()) return;
-  const std::unique_ptr<Outgoing> message = std::move(found->second);
-  messages.erase(found);
-  router.remove(*message);
-  eager_waiting[static_cast<std::size_t>(peer)] -= message->eager_bytes;
-  if (outcome.kind == Outcome::Kind::done) ++counts.messages_sent;
-  complete(message->operation, outcome);
-}
-
-void Endpoint::end_incoming(int peer, std::uint64_t transfer, const Outcome& outcome) {
-  auto& messages = in[static_cast<std::size_t>(peer)];
-  const auto found = messages.find(transfer);
-  if (found == messages.end()) return;
-  Incoming& message = found->second;
-  to_tell.erase({peer, transfer});
-  if (!message.ended) message.outcome = outcome;
-  message.ended = true;
-  if (message.storing > 0) return;
-  const Operation operation = message.operation;
-  const Outcome result = message.outcome;
-  messages.erase(found);
-  if (result.kind == Outcome::Kind::done) ++counts.messages_received;
-  complete(operation, result);
-}
-
-void Endpoint::reply(Kind kind, int peer, std::uint64_t transfer, Header header, std::span<const std::byte> payload) {
-  header.kind = kind;
-  header.transfer = transfer;
-  header.destination = static_cast<std::uint16_t>(peer);
-  courier.post(header, payload);
-}
-
-void Endpoint::meet(Matcher::Match& match) {
-  auto& [offer, receive] = match;
-  if (receive.operation == 0) {
-    if (!offer.canceled) reply(Kind::refuse, offer.source, offer.transfer, {.flags = kEnded});
-    return;
-  }
-  const auto opened = open.find(receive.operation);
-  if (opened == open.end()) return;
-  opened->second.transfer = offer.transfer;
-  if (receive.peer == any_source) {
-    opened->second.peer = offer.source;
-    sources[receive.operation] = offer.source;
-  }
-  const std::string which = concat("transfer ", offer.transfer, " from rank ", offer.source, " to rank ", rank);
-  if (offer.canceled)
-    return complete(receive.operation, {Outcome::Kind::aborted, concat(which, " was aborted by rank ", offer.source)});
-  if (offer.bytes != receive.bytes.size()) {
-    reply(Kind::refuse, offer.source, offer.transfer, {.flags = kWrongSize, .value = receive.bytes.size()});
-    return complete(receive.operation, {Outcome::Kind::invalid, concat(which, " has ", offer.bytes, " bytes, its receive ",
-                                                                       receive.bytes.size(), ": they must be equal")});
-  }
-  if (offer.type != receive.type) {
-    reply(Kind::refuse, offer.source, offer.transfer, {.flags = kWrongType, .type = receive.type});
-    return complete(receive.operation,
-                    {Outcome::Kind::invalid, concat(which, " has elements of type code ", offer.type,
-                                                    ", its receive of type code ", receive.type, ": they must be equal")});
-  }
-  if (offer.eager || offer.bytes == 0) {
-    if (!offer.payload.empty()) std::memcpy(receive.bytes.data(), offer.payload.data(), offer.payload.size());
-    reply(Kind::fin, offer.source, offer.transfer);
-    ++counts.messages_received;
-    return complete(receive.operation, done());
-  }
-  in[static_cast<std::size_t>(offer.source)].emplace(offer.transfer, Incoming(offer, receive, options.chunk_bytes));
-  reply(Kind::accept, offer.source, offer.transfer);
-}
-
-void Endpoint::on_offer(const Header& header, std::span<const std::byte> payload) {
-  if (matcher.seen(header.source, header.transfer)) {
-    ++counts.duplicates_dropped;
-    return;
-  }
-  Offered offer{.source = header.source,
-                .transfer = header.transfer,
-                .tag = header.tag,
-                .bytes = header.value,
-                .type = header.type,
-                .eager = (header.flags & kEager) != 0,
-                .canceled = canceled_early[header.source].erase(header.transfer) > 0 || (header.flags & kGivenUp) != 0,
-                .payload = {payload.begin(), payload.end()}};
-  // Not of ours, the sender never makes one: of another size, or one that a CPU would copy into a device's memory.
-  if (offer.eager && (offer.bytes != offer.payload.size() || (offer.bytes > 0 && is_on_device(offer.type)))) return;
-  for (Matcher::Match& match : matcher.arrive(std::move(offer))) meet(match);
-}
-
-void Endpoint::on_accept(const Header& header) {
-  const auto found = out[header.source].find(header.transfer);
-  // Not there: canceled before it was accepted, or this is an old frame, and then the other side knows already.
-  if (found == out[header.source].end()) {
-    if (header.transfer <= transfers[header.source]) reply(Kind::cancel, header.source, header.transfer);
-    return;
-  }
-  if (std::exchange(found->second->accepted, true)) return;
-  router.add(*found->second);
-  if (!leaving.empty()) return;  // in a moment
-  const int node = topology.node_of(header.source);
-  if (node != topology.node_of(rank) && !routes.reachable(node)) fail_stranded();
-}
-
-void Endpoint::on_refuse(const Header& header) {
-  auto& messages = out[header.source];
-  const auto found = messages.find(header.transfer);
-  if (found == messages.end()) return;
-  const Outgoing& message = *found->second;
-  const std::string which = concat("transfer ", header.transfer, " from rank ", rank, " to rank ", header.source);
-  Outcome outcome{Outcome::Kind::invalid, {}};
-  const std::uint8_t reason = header.flags;
-  if (reason == kWrongSize)
-    outcome.what = concat(which, " has ", message.size, " bytes, its receive ", header.value, ": they must be equal");
-  else if (reason == kWrongType)
-    outcome.what = concat(which, " has elements of type code ", message.type, ", its receive of type code ", header.type,
-                          ": they must be equal");
-  else
-    outcome = {Outcome::Kind::aborted, concat(which, " was aborted by rank ", header.source)};
-  end_outgoing(header.source, header.transfer, outcome);
-}
-
-void Endpoint::on_cancel(const Header& header) {
-  if (in[header.source].contains(header.transfer))
-    return end_incoming(header.source, header.transfer,
-                        {Outcome::Kind::aborted, concat("transfer ", header.transfer, " from rank ", header.source, " to rank ",
-                                                        rank, " was aborted by rank ", header.source)});
-  if (matcher.seen(header.source, header.transfer))
-    matcher.cancel(header.source, header.transfer);
-  else
-    canceled_early[header.source].insert(header.transfer);
-  if (auto& early = canceled_early[header.source]; early.size() > kCanceledEarly) early.erase(std::prev(early.end()));
-}
-
-void Endpoint::on_received(const Header& header, std::span<const std::byte> payload) {
-  const auto found = out[header.source].find(header.transfer);
-  if (found == out[header.source].end()) return;
-  for (std::size_t at = 0; at + sizeof(std::uint32_t) <= payload.size(); at += sizeof(std::uint32_t)) {
-    std::uint32_t chunk = 0;
-    std::memcpy(&chunk, payload.data() + at, sizeof chunk);
-    router.received(*found->second, chunk, now);
-  }
-}
-
-void Endpoint::on_chunk(const Header& header, Arrival arrival) {
-  const auto found = in[header.source].find(header.transfer);
-  std::byte* where = found == in[header.source].end() || arrival == 0 ? nullptr : found->second.begin(header);
-  if (where == nullptr) {
-    ++counts.duplicates_dropped;
-    if (arrival != 0) transport.release(arrival);
-    return;
-  }
-  found->second.last_rail = header.rail;
-  const Token token = ++stores_begun;
-  stores.emplace(token, Store{arrival, header.source, header.transfer, header.chunk});
-  transport.store(arrival, where, token);
-}
-
-void Endpoint::on_stored(Token token) {
-  const auto begun = stores.find(token);
-  if (begun == stores.end()) return;
-  const Store store = begun->second;
-  stores.erase(begun);
-  transport.release(store.arrival);
-  const auto found = in[static_cast<std::size_t>(store.source)].find(store.transfer);
-  if (found == in[static_cast<std::size_t>(store.source)].end()) return;
-  Incoming& message = found->second;
-  if (message.fresh.empty()) message.told = now;
-  message.stored(store.chunk);
-  if (message.ended) return end_incoming(store.source, store.transfer, message.outcome);
-  if (message.complete()) {
-    reply(Kind::fin, store.source, store.transfer);
-    return end_incoming(store.source, store.transfer, done());
-  }
-  to_tell.insert({store.source, store.transfer});
-}
-
-void Endpoint::tell(Time time) {
-  for (auto key = to_tell.begin(); key != to_tell.end();) {
-    Incoming& message = in[static_cast<std::size_t>(key->first)].at(key->second);
-    if (message.fresh.size() < kTellChunks && time - message.told < kTellDelay) {
-      ++key;
-      continue;
-    }
-    reply(Kind::received, key->first, key->second, {}, std::as_bytes(std::span(message.fresh)));
-    message.fresh.clear();
-    key = to_tell.erase(key);
-  }
-}
-
-void Endpoint::on_returned(const Header& header) {
-  const auto peer = static_cast<std::size_t>(header.tag);
-  if (peer >= out.size()) return;
-  if (const auto found = out[peer].find(header.transfer); found != out[peer].end())
-    router.returned(*found->second, header.chunk, header.rail);
-}
+    : Self(of, self, given, wires, start), sending(*this), receiving(*this) {}
 
 void Endpoint::deliver(const Header& header, Arrival arrival, std::span<const std::byte> payload) {
   switch (header.kind) {
     case Kind::chunk:
-      return on_chunk(header, arrival);  // releases it
+      return receiving.on_chunk(header, arrival);  // releases it
     case Kind::offer:
-      on_offer(header, payload);
+      receiving.on_offer(header, payload);
       break;
     case Kind::accept:
       on_accept(header);
       break;
     case Kind::refuse:
-      on_refuse(header);
+      sending.on_refuse(header);
       break;
     case Kind::cancel:
-      on_cancel(header);
+      receiving.on_cancel(header);
       break;
     case Kind::received:
-      on_received(header, payload);
+      sending.on_received(header, payload);
       break;
     case Kind::fin:
-      end_outgoing(header.source, header.transfer, done());
+      sending.on_fin(header);
       break;
     case Kind::want:
       router.on_want(header);
@@ -280,7 +47,7 @@ void Endpoint::deliver(const Header& header, Arrival arrival, std::span<const st
       router.on_grant(header);
       break;
     case Kind::returned:
-      on_returned(header);
+      sending.on_returned(header.tag, header.transfer, header.chunk, header.rail);
       break;
     case Kind::rail:
       router.on_rail(header, now);
@@ -310,6 +77,12 @@ bool Endpoint::foreign(const Header& header) const {
   return header.rail > 0 && header.rail >= std::max(rails_to(header.source), rails_to(header.destination));
 }
 
+void Endpoint::on_accept(const Header& header) {
+  if (!sending.on_accept(header) || !leaving.empty()) return;  // what a rank that left would have carried fails in a moment
+  const int node = topology.node_of(header.source);
+  if (node != topology.node_of(rank) && !routes.reachable(node)) fail_stranded();
+}
+
 void Endpoint::on_frame(Link link, const Header& header, Arrival arrival, std::span<const std::byte> payload) {
   const auto drop = [&] {
     if (arrival != 0) transport.release(arrival);
@@ -332,29 +105,14 @@ void Endpoint::on_frame(Link link, const Header& header, Arrival arrival, std::s
   if (arrival != 0) courier.relay(header, arrival);
 }
 
-Outcome Endpoint::peer_lost(const std::string& text, Operation operation, int rail) const {
-  const auto known = open.find(operation);
-  return {Outcome::Kind::peer_lost, known == open.end() ? text : concat(text, " (", describe(known->second, rail), ")")};
-}
-
 void Endpoint::fail_with(int peer, const std::string& text) {
-  const auto from = static_cast<std::size_t>(peer);
-  while (!out[from].empty()) {
-    const auto& [transfer, message] = *out[from].begin();
-    end_outgoing(peer, transfer, peer_lost(text, message->operation, -1));
-  }
-  std::vector<std::uint64_t> received;
-  for (const auto& [transfer, _] : in[from]) received.push_back(transfer);
-  for (const std::uint64_t transfer : received) {
-    const Incoming& message = in[from].at(transfer);
-    end_incoming(peer, transfer, peer_lost(text, message.operation, message.last_rail));
-  }
-  for (const Posted& receive : matcher.withdraw_from(peer)) complete(receive.operation, peer_lost(text, receive.operation, -1));
+  sending.fail_with(peer, text);
+  receiving.fail_with(peer, text);
 }
 
 void Endpoint::fail_all(const std::string& text) {
   for (int peer = 0; peer < topology.ranks(); ++peer) fail_with(peer, text);
-  for (const Posted& receive : matcher.withdraw_all()) complete(receive.operation, peer_lost(text, receive.operation, -1));
+  receiving.fail_posted(text);
 }
 
 void Endpoint::forget(int peer) {
@@ -413,78 +171,36 @@ void Endpoint::fail_stranded() {
     alone = false;
     const int node = topology.node_of(peer);
     if (node == own || routes.reachable(node)) continue;
-    std::vector<std::uint64_t> large;  // small messages find their way over the control link
-    for (const auto& [transfer, message] : out[static_cast<std::size_t>(peer)])
-      if (message->chunks() > 0 || message->size > options.eager_bytes) large.push_back(transfer);
-    for (const std::uint64_t transfer : large) {
-      reply(Kind::cancel, peer, transfer);
-      const Operation operation = out[static_cast<std::size_t>(peer)].at(transfer)->operation;
-      const std::string text = concat("rank ", peer, " is out of reach: the ranks that drive its NICs left the group");
-      end_outgoing(peer, transfer, peer_lost(text, operation, -1));
-    }
+    sending.fail_large(peer, concat("rank ", peer, " is out of reach: the ranks that drive its NICs left the group"));
   }
-  if (!alone) return;
-  for (const Posted& receive : matcher.withdraw_from(any_source))
-    complete(receive.operation, peer_lost(left_text(leaving_last) + ", the last of the others", receive.operation, -1));
+  if (alone) receiving.fail_posted(any_source, left_text(leaving_last) + ", the last of the others");
 }
 
 std::string Endpoint::left_text(int peer) { return concat("rank ", peer, " left the group"); }
 
 bool Endpoint::refused(Operation operation, int peer) {
-  if (lost_rank >= 0)
-    complete(operation, peer_lost(lost_text, operation, -1));
-  else if (left)
-    complete(operation, {Outcome::Kind::aborted, "this rank has left the group"});
-  else if (peer != any_source && gone(peer))
-    complete(operation, peer_lost(left_text(peer), operation, -1));
-  else
-    return false;
-  return true;
-}
-
-void Endpoint::require_peer(int peer, bool sending) const {
-  const bool allowed = (peer == any_source && !sending) || (peer >= 0 && peer < topology.ranks() && peer != rank);
-  require(allowed, "rank ", peer, " is no peer of rank ", rank, " in a group of ", topology.ranks());
-}
-
-void Endpoint::begin(Operation operation, bool sending, int peer) {
-  require(operation != 0 && !open.contains(operation), "operation ", operation, " is 0 or open already");
-  require_peer(peer, sending);
-  open.emplace(operation, Open{.sending = sending, .peer = peer});
-}
-
-std::size_t Endpoint::eager_limit(int peer) const {
-  const int node = topology.node_of(peer);
-  const bool over_rails = node != topology.node_of(rank) && routes.reachable(node);
-  return over_rails ? std::max(options.eager_bytes, options.rail_eager_bytes) : options.eager_bytes;
-}
-
-bool Endpoint::spreads(int peer, std::size_t bytes) const {
-  const int node = topology.node_of(rank), other = topology.node_of(peer);
-  if (node == other || bytes < options.direct_bytes) return false;
-  const auto rate = [&](int of) {
-    const auto& nics = topology.node(of).nics;
-    return nics[static_cast<std::size_t>(routes.home(other))].rate;
+  const auto end = [&](const Outcome& outcome) {
+    operations.complete(operation, outcome);
+    return true;
   };
-  const double slower = std::min(rate(node), rate(other));  // 0 where either is not known
-  return spread_pays({slower, options.local_rate}, bytes, options.chunk_bytes, topology.rails(node, other));
+  if (lost_rank >= 0) return end(operations.peer_lost(lost_text, operation, -1));
+  if (left) return end({Outcome::Kind::aborted, "this rank has left the group"});
+  if (peer != any_source && gone(peer)) return end(operations.peer_lost(left_text(peer), operation, -1));
+  return false;
 }
 
 void Endpoint::poll(Time time) {
   now = time;
   courier.poll(now);
   for (const Header& chunk : courier.take_returned()) {
-    if (chunk.source == rank) {
-      Header back = chunk;
-      back.tag = chunk.destination;
-      on_returned(back);
-    } else {
+    if (chunk.source == rank)
+      sending.on_returned(chunk.destination, chunk.transfer, chunk.chunk, chunk.rail);
+    else
       reply(Kind::returned, chunk.source, chunk.transfer, {.tag = chunk.destination, .rail = chunk.rail, .chunk = chunk.chunk});
-    }
   }
   for (const Courier::Change& change : courier.take_changes()) router.changed(change);
   router.pump(now);
-  tell(now);
+  receiving.tell(now);
   for (auto peer = leaving.begin(); peer != leaving.end();) {
     if (now < peer->second) {
       ++peer;
@@ -506,9 +222,7 @@ void Endpoint::poll(Time time) {
 }
 
 Time Endpoint::deadline() const {
-  Time first = std::min(courier.deadline(), router.deadline(now));
-  for (const auto& [peer, transfer] : to_tell)
-    first = std::min(first, in[static_cast<std::size_t>(peer)].at(transfer).told + kTellDelay);
+  Time first = std::min({courier.deadline(), router.deadline(now), receiving.deadline()});
   for (const auto& [_, time] : leaving) first = std::min(first, time);
   return first;
 }

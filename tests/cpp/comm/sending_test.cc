@@ -1,4 +1,5 @@
-// Messages that travel inside their offers: which do, how many may wait, and what becomes of them without a rail.
+#include "hetsp/comm/sending.h"
+
 #include <cstddef>
 #include <string>
 #include <utility>
@@ -87,6 +88,21 @@ TEST(a_large_offer_waits_for_a_rail_and_takes_its_place_in_the_order_where_none_
     group.settle(100);
     CHECK(group.engine(1).idle() && group.engine(3).idle());
   }
+}
+
+// What was forgotten, or lost on the way, is said again when the message is accepted: the receive does not wait for ever.
+TEST(an_accept_of_a_message_that_was_canceled_is_answered) {
+  Group group(grid(1, 2, 1), kSmall);
+  std::vector<std::byte> sent(5000), got(5000);
+  group.lose = [](Link, const Header& header) { return header.kind == Kind::cancel; };
+  group.engine(0).send(1, 1, 5, sent, 0);
+  group.engine(0).cancel(1, "timed out");
+  group.settle();
+  group.lose = nullptr;
+  group.engine(1).receive(2, 0, 5, got, 0);
+  group.settle();
+  CHECK(group.done(2) && group.outcome(2).kind == Outcome::Kind::aborted);
+  CHECK(group.done(2) && group.outcome(2).what.find("aborted by rank 0") != std::string::npos);
 }
 
 TEST_MAIN()
