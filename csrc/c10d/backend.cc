@@ -110,7 +110,11 @@ c10::intrusive_ptr<::c10d::Backend::Options> Backend::getBackendOptions() {
 c10::intrusive_ptr<Work> Backend::make_work(::c10d::OpType type, std::string what, std::chrono::milliseconds timeout,
                                             std::vector<at::Tensor> results) {
   const auto limit = timeout > std::chrono::milliseconds(0) ? timeout : timeout_.load();
-  auto work = c10::make_intrusive<Work>(rank_, type, std::move(what), limit, std::move(results), callbacks_);
+  auto report = [driver = std::weak_ptr<Driver>(driver_)] {
+    const auto alive = driver.lock();
+    return alive ? alive->report() : std::string();
+  };
+  auto work = c10::make_intrusive<Work>(rank_, type, std::move(what), limit, std::move(results), callbacks_, std::move(report));
   if (coalescing_) coalesced_.push_back(work);
   return work;
 }

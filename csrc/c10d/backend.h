@@ -41,6 +41,7 @@ class Backend : public ::c10d::Backend {
   void shutdown() override;  // what was sent still arrives
   std::uint64_t job() const { return job_; }
   comm::Statistics statistics() { return driver_->statistics(); }
+  std::string report() { return driver_->report(); }
 
   // Lanes for the memory of the device that this backend was made with; all ranks use them, or none does. Collectives on such
   // tensors go to `collectives` where it is there: routing cannot help them.

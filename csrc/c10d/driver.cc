@@ -5,6 +5,8 @@
 #include <future>
 #include <iterator>
 
+#include "hetsp/base/error.h"
+
 namespace hetsp::routed {
 
 namespace {
@@ -13,6 +15,8 @@ using Clock = std::chrono::steady_clock;
 
 // For the goodbye to be heard; nobody waits for those who do not answer.
 constexpr auto farewell = std::chrono::seconds(2);
+
+constexpr auto patience = std::chrono::seconds(2);  // of whoever asks for a report
 
 // A process that dies or is stopped between a frame and the ring of the bell must not hold up this one.
 constexpr auto longest_sleep = std::chrono::seconds(1);
@@ -116,6 +120,18 @@ comm::Statistics Driver::statistics() {
   }
   const std::scoped_lock lock(mutex_);
   return last_;
+}
+
+std::string Driver::report() {
+  const auto answer = std::make_shared<std::promise<std::string>>();
+  auto future = answer->get_future();
+  const bool taken = queue_.put([this, answer] {
+    answer->set_value(engine_ != nullptr ? engine_->report() + transport_->report() : concat("rank ", rank_, ": ", end_, "\n"));
+  });
+  if (!taken) return concat("rank ", rank_, ": ", end_, "\n");
+  if (future.wait_for(patience) != std::future_status::ready)
+    return concat("rank ", rank_, ": the thread of its engine has not answered for ", patience.count(), " s\n");
+  return future.get();
 }
 
 void Driver::retire(std::chrono::milliseconds grace) {
@@ -224,6 +240,7 @@ void Driver::run(std::vector<LinkEnd> links, Dialler dialler, std::optional<Shar
   try {
     comm::Engine engine(topology_, rank_, options_, device ? static_cast<comm::Transport&>(*device) : transport, now());
     engine_ = &engine;
+    transport_ = &transport;
     if (device) {
       device_ = &*device;
       device->start(engine, device_links);

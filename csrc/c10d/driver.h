@@ -44,8 +44,11 @@ class Driver {
 
   comm::Statistics statistics();  // after the end: the last ones
 
+  // What is open here and what it waits for, for people. Never waits long: where this thread stands still, that is the answer.
+  std::string report();
+
   std::string device_settled();  // waits until the lanes of the device are up, or says why not
-  void turn_off_device();        // some rank has none, so none has
+  void turn_off_device();  // some rank has none, so none has
   DeviceStatistics device_statistics();
 
   // Lets what was sent arrive, for at most `grace`, then has no messages any more, but goes on carrying those of others.
@@ -83,6 +86,7 @@ class Driver {
 
   // Of the driver's thread.
   DeviceTransport* device_ = nullptr;  // null without a device
+  WireTransport* transport_ = nullptr;  // null when the engine is
   comm::Engine* engine_ = nullptr;  // null before it begins and after it has ended
   std::unordered_map<comm::Operation, Open> open_;
   std::size_t open_sends_ = 0;

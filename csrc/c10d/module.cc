@@ -151,6 +151,15 @@ class Living {
     std::erase_if(backends_, [](const auto& weak) { return weak.expired(); });
     backends_.emplace_back(backend);
   }
+  std::string report() const {
+    std::vector<c10::intrusive_ptr<Backend>> all;
+    for (const auto& weak : backends_)
+      if (auto backend = weak.lock()) all.push_back(std::move(backend));
+    std::string text;
+    const py::gil_scoped_release waiting;
+    for (const auto& backend : all) text += backend->report();
+    return text;
+  }
   void shut_down() {
     for (const auto& weak : std::exchange(backends_, {})) {
       if (const auto backend = weak.lock()) backend->shutdown();
@@ -241,6 +250,7 @@ PYBIND11_MODULE(_c10d, m) {
         }
         return hetsp::routed::as_dict(statistics);
       });
+  m.def("report", [] { return hetsp::routed::living().report(); });
   m.def("nccl", &hetsp::routed::find_nccl, py::arg("asked"), py::arg("bundled"));
   // torch binds no abort() for Works; ours come back to Python as this class.
   py::class_<hetsp::routed::Work, ::c10d::Work, c10::intrusive_ptr<hetsp::routed::Work>>(m, "Work").def(

@@ -1,5 +1,7 @@
 #include "c10d/shared_link.h"
 
+#include "hetsp/base/error.h"
+
 namespace hetsp::routed {
 
 // False: no room, or the link is broken.
@@ -66,6 +68,12 @@ std::shared_ptr<Buffer> SharedLink::slot(const RingReader::Frame& frame) const {
             delete done;
             in->release(slot);
           }};
+}
+
+std::string SharedLink::report() const {
+  if (ended_) return "ended";
+  return concat(in_->empty() ? "nothing" : "something", " to take, ", in_->held(), " slots held here, ", out_.slots_used(),
+                " there, ", waiting_.size(), " frames wait for room, ", held_back_.size(), " answers held back");
 }
 
 }  // namespace hetsp::routed

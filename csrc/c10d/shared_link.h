@@ -44,6 +44,8 @@ class SharedLink {
   std::shared_ptr<Buffer> slot(const RingReader::Frame& frame) const;
   bool scarce() const { return in_->held() > most_held; }
 
+  std::string report() const;  // for people
+
  private:
   struct Waiting {
     comm::Header header;

@@ -270,4 +270,16 @@ bool WireTransport::deliver() {
   return true;
 }
 
+std::string WireTransport::report() const {
+  std::string text;
+  for (const auto& [peer, shared] : shared_)
+    text += concat("  memory shared with rank ", peer, shared.gone ? " (gone): " : ": ", shared.link.report(), "\n");
+  for (const auto& [key, end] : ends_) {
+    const auto& [stage, peer, rail] = key;
+    if (stage == comm::Stage::rail && end.down)
+      text += concat("  rail ", rail, " to rank ", peer, " is being connected, after generation ", end.generation, "\n");
+  }
+  return text + concat("  ", arrivals_.size(), " payloads held\n");
+}
+
 }  // namespace hetsp::routed

@@ -57,6 +57,8 @@ class WireTransport : public comm::Transport {
   bool ready() const;  // receive() has something to do
   void receive();      // takes a few frames of each link in shared memory
 
+  std::string report() const;  // of the links, for people
+
   // Answers to what the engine asked that need no waiting; true if there was one. The driver calls it until there is none.
   bool deliver();
 

@@ -8,19 +8,22 @@
 namespace hetsp::routed {
 
 Work::Work(int rank, ::c10d::OpType type, std::string what, std::chrono::milliseconds timeout, std::vector<at::Tensor> results,
-           std::shared_ptr<TaskThread> callbacks)
+           std::shared_ptr<TaskThread> callbacks, std::function<std::string()> report)
     : ::c10d::Work(rank, type),
       what_(std::move(what)),
       timeout_(timeout),
       results_(std::move(results)),
-      callbacks_(std::move(callbacks)) {}
+      callbacks_(std::move(callbacks)),
+      report_(std::move(report)) {}
 
 bool Work::wait(std::chrono::milliseconds timeout) {
   const auto limit = timeout > std::chrono::milliseconds(0) ? timeout : timeout_;
   std::unique_lock lock(mutex_);
   if (!cv_.wait_for(lock, limit, [this] { return completed_; })) {
-    C10_THROW_ERROR(DistBackendError, c10::str("rank ", rank_, ": ", what_, " has not completed within ", limit.count(),
-                                               " ms; it goes on, and may be waited for again"));
+    lock.unlock();
+    C10_THROW_ERROR(DistBackendError,
+                    c10::str("rank ", rank_, ": ", what_, " has not completed within ", limit.count(),
+                             " ms; it goes on, and may be waited for again. What is open here, by now:\n", report_()));
   }
   if (aborted_) return false;
   if (exception_) std::rethrow_exception(exception_);

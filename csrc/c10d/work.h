@@ -20,9 +20,9 @@ namespace hetsp::routed {
 class Work : public ::c10d::Work {
  public:
   // `what` is for messages: "recv from rank 3 (tag 0)". `timeout`: of a wait that names none. `callbacks` runs what users hang
-  // on the future, which may wait for other operations.
+  // on the future, which may wait for other operations. `report`: what stands in the error of a wait that was too short.
   Work(int rank, ::c10d::OpType type, std::string what, std::chrono::milliseconds timeout, std::vector<at::Tensor> results,
-       std::shared_ptr<TaskThread> callbacks);
+       std::shared_ptr<TaskThread> callbacks, std::function<std::string()> report);
 
   bool wait(std::chrono::milliseconds timeout) override;
   void abort() override;  // then wait() returns false
@@ -43,6 +43,7 @@ class Work : public ::c10d::Work {
   const std::chrono::milliseconds timeout_;
   std::vector<at::Tensor> results_;
   std::shared_ptr<TaskThread> callbacks_;
+  const std::function<std::string()> report_;
   // Guarded by the base's mutex_.
   int source_ = -1;
   bool aborted_ = false;

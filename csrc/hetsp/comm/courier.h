@@ -66,6 +66,7 @@ class Courier {
   void count(Statistics& into) const;
 
  private:
+  friend class Report;
   struct Frame {
     Header header;
     std::vector<std::byte> payload;  // of a small frame

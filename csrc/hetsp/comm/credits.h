@@ -60,6 +60,7 @@ class Purse {
   [[nodiscard]] bool withdraw();  // whether there is something to withdraw; nothing is asked for afterwards
   void granted(std::size_t chunks);
   [[nodiscard]] std::size_t credit() const { return credit_; }
+  [[nodiscard]] std::size_t asked() const { return asked_; }
   bool spend();  // one chunk; false without credit
   [[nodiscard]] std::size_t give_back();  // all credit
   void clear() { asked_ = credit_ = 0; }

@@ -6,6 +6,7 @@
 
 #include "hetsp/base/error.h"
 #include "hetsp/comm/endpoint.h"
+#include "hetsp/comm/report.h"
 
 namespace hetsp::comm {
 
@@ -25,13 +26,13 @@ Engine::~Engine() = default;
 
 void Engine::send(Operation operation, int peer, std::int64_t tag, std::span<const std::byte> bytes, std::uint16_t type) {
   State& state = *state_;
-  state.operations.begin(operation, true, peer);
+  state.operations.begin(operation, true, peer, state.now);
   if (!state.refused(operation, peer)) state.sending.begin(operation, peer, tag, bytes, type);
 }
 
 void Engine::receive(Operation operation, int peer_or_any, std::int64_t tag, std::span<std::byte> bytes, std::uint16_t type) {
   State& state = *state_;
-  state.operations.begin(operation, false, peer_or_any);
+  state.operations.begin(operation, false, peer_or_any, state.now);
   if (state.lost_rank >= 0 || state.left) {
     state.refused(operation, peer_or_any);
     return;
@@ -120,5 +121,7 @@ Statistics Engine::statistics() const {
   state_->courier.count(all);
   return all;
 }
+
+std::string Engine::report() const { return Report::of(*state_); }
 
 }  // namespace hetsp::comm

@@ -61,6 +61,7 @@ class Engine : public Listener {
   bool idle() const;  // nothing in flight: may be destroyed without loss to others
 
   Statistics statistics() const;
+  std::string report() const;  // what is open and what it waits for, for people
 
  private:
   void cancel_all();

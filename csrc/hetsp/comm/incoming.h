@@ -32,6 +32,8 @@ class Incoming {
   std::byte* begin(const Header& chunk);
   void stored(std::uint32_t chunk);
   [[nodiscard]] bool complete() const { return stored_ == state_.size(); }
+  [[nodiscard]] std::size_t chunks() const { return state_.size(); }
+  [[nodiscard]] std::size_t chunks_stored() const { return stored_; }
 
  private:
   enum class At : std::uint8_t { missing, storing, stored };

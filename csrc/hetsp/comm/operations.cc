@@ -4,10 +4,10 @@
 
 namespace hetsp::comm {
 
-void Operations::begin(Operation operation, bool sending, int peer) {
+void Operations::begin(Operation operation, bool sending, int peer, Time now) {
   require(operation != 0 && !open_.contains(operation), "operation ", operation, " is 0 or open already");
   require_peer(peer, sending);
-  open_.emplace(operation, Open{.sending = sending, .peer = peer});
+  open_.emplace(operation, Open{.sending = sending, .peer = peer, .since = now});
 }
 
 void Operations::require_peer(int peer, bool sending) const {

@@ -19,16 +19,19 @@ class Operations {
     bool sending = false;
     int peer = 0;  // or any_source
     std::uint64_t transfer = 0;  // 0: a receive that has met nothing
+    Time since = 0;
   };
 
   Operations(const Topology& topology, int rank, const RouteTable& routes, Transport& transport)
       : topology_(topology), rank_(rank), routes_(routes), transport_(transport) {}
 
-  void begin(Operation operation, bool sending, int peer);  // of a name that is not open, with a rank that is there
+  // Of a name that is not open, with a rank that is there.
+  void begin(Operation operation, bool sending, int peer, Time now);
   void require_peer(int peer, bool sending) const;
   void complete(Operation operation, const Outcome& outcome);  // if it is open
   [[nodiscard]] Open* find(Operation operation);  // null where it is not open
   [[nodiscard]] std::vector<Operation> all() const;
+  [[nodiscard]] const auto& open() const { return open_; }
   [[nodiscard]] bool empty() const { return open_.empty(); }
 
   // "receiving from rank 4, transfer 7, rail 0". `rail`: that it used last; -1: none yet, it would be the one of its own.

@@ -329,4 +329,14 @@ RailStatistics Rail::statistics() const {
   return statistics;
 }
 
+std::string Rail::report(Time now) const {
+  const State& s = *state_;
+  static constexpr const char* kPhases[] = {"up", "suspect", "down", "connecting", "connected, not answered"};
+  std::string text = concat(kPhases[static_cast<std::size_t>(s.phase)], ", generation ", s.generation);
+  if (s.open > 0)
+    text += concat(", ", s.open, " frames with ", s.in_flight, " bytes not acknowledged, the last word ",
+                   (now - s.progress) / 1'000'000, " ms ago");
+  return text;
+}
+
 }  // namespace hetsp::comm

@@ -81,6 +81,7 @@ class Rail {
   bool take_own(Header& header, std::vector<std::byte>& payload);
 
   [[nodiscard]] RailStatistics statistics() const;  // node and rail are the caller's to fill in
+  [[nodiscard]] std::string report(Time now) const;  // for people
 
  private:
   struct State;

@@ -47,6 +47,7 @@ class Router {
   [[nodiscard]] Time deadline(Time now) const;
 
  private:
+  friend class Report;
   using Key = std::pair<int, int>;  // node, rail
   struct Queue {                    // messages with chunks that wait, to one node
     std::deque<Outgoing*> direct, spread;

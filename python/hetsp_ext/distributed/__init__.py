@@ -5,8 +5,9 @@ Importing hetsp_ext makes the name known: torch.distributed.init_process_group("
 """
 
 from .backend import register
+from .report import report
 from .statistics import statistics
 
-__all__ = ["statistics"]
+__all__ = ["report", "statistics"]
 
 register()

@@ -19,6 +19,7 @@ __all__ = [
     "gpu_lanes_missing",
     "loopback",
     "missing",
+    "native",
     "register",
     "require",
     "topologies",

@@ -35,8 +35,8 @@ struct Given {
 
 TEST(an_operation_ends_once) {
   Given given;
-  given.operations.begin(5, true, 0);
-  given.operations.begin(6, false, any_source);
+  given.operations.begin(5, true, 0, 0);
+  given.operations.begin(6, false, any_source, 0);
   auto names = given.operations.all();
   std::sort(names.begin(), names.end());
   CHECK(names == (std::vector<Operation>{5, 6}));
@@ -46,18 +46,18 @@ TEST(an_operation_ends_once) {
   CHECK_EQ(given.ended.all.size(), std::size_t{1});
   CHECK_EQ(given.ended.all.front().second, std::string("first"));
   CHECK(given.operations.find(5) == nullptr && given.operations.find(6) != nullptr && !given.operations.empty());
-  given.operations.begin(5, true, 0);  // the name is free again
+  given.operations.begin(5, true, 0, 0);  // the name is free again
 }
 
 TEST(names_in_use_and_ranks_that_are_no_peer_are_refused) {
   Given given;
-  given.operations.begin(5, true, 0);
-  CHECK_THROWS(hetsp::InvalidArgument, "is 0 or open already", given.operations.begin(5, true, 0));
-  CHECK_THROWS(hetsp::InvalidArgument, "is 0 or open already", given.operations.begin(0, true, 0));
+  given.operations.begin(5, true, 0, 0);
+  CHECK_THROWS(hetsp::InvalidArgument, "is 0 or open already", given.operations.begin(5, true, 0, 0));
+  CHECK_THROWS(hetsp::InvalidArgument, "is 0 or open already", given.operations.begin(0, true, 0, 0));
   for (const int peer : {-2, -1, 1, 4})
-    CHECK_THROWS(hetsp::InvalidArgument, "is no peer of rank 1 in a group of 4", given.operations.begin(6, true, peer));
+    CHECK_THROWS(hetsp::InvalidArgument, "is no peer of rank 1 in a group of 4", given.operations.begin(6, true, peer, 0));
   for (const int peer : {-2, 1, 4})
-    CHECK_THROWS(hetsp::InvalidArgument, "is no peer of rank 1 in a group of 4", given.operations.begin(6, false, peer));
+    CHECK_THROWS(hetsp::InvalidArgument, "is no peer of rank 1 in a group of 4", given.operations.begin(6, false, peer, 0));
   CHECK_EQ(given.operations.all().size(), std::size_t{1});
 }
 
@@ -68,7 +68,7 @@ TEST(a_loss_says_what_the_operation_was_about) {
         {Operation{2}, false, 3, 0, -1, "receiving from rank 3, no transfer begun, rail 1"},
         {Operation{3}, false, 3, 9, 0, "receiving from rank 3, transfer 9, rail 0"},
         {Operation{4}, false, any_source, 0, -1, "receiving from any rank"}}) {
-    given.operations.begin(operation, sending, peer);
+    given.operations.begin(operation, sending, peer, 0);
     given.operations.find(operation)->transfer = static_cast<std::uint64_t>(transfer);
     const Outcome outcome = given.operations.peer_lost("rank 2 is lost", operation, rail);
     CHECK(outcome.kind == Outcome::Kind::peer_lost);

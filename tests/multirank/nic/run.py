@@ -6,7 +6,8 @@
         results = run.results()          # by rank; raises RankFailure with what the ranks printed
 
 A rank function gets a `Rank` first. Ranks are forked from a server that has imported torch, so that eight start within a
-second. A rank that runs longer than `seconds` prints the stacks of its threads and ends.
+second. When `seconds` have passed every rank prints what its groups wait for and the stacks of its threads, and the test fails
+with that.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import pickle
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Collection, Mapping
@@ -31,6 +33,7 @@ from tests.multirank.nic.hosts import HOSTS, Hosts
 from tests.support.ranks import RankFailure, context
 
 CLONE_NEWNET = 0x40000000
+REPORT, STACKS = signal.SIGUSR2, signal.SIGUSR1  # what a rank prints when it gets them
 
 
 class Rank:
@@ -56,6 +59,14 @@ class Rank:
         return value
 
 
+def _report_when_asked() -> None:
+    while True:
+        signal.sigwait([REPORT])
+        from hetsp_ext.distributed import report
+
+        print(report() or "no group of backend hetsp", flush=True)
+
+
 def _rank_main(rank: int, setting: Mapping[str, Any], connection: Any, function: Callable[..., Any], args: Any) -> None:
     with open(setting["namespace"]) as namespace:
         if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET):
@@ -64,7 +75,10 @@ def _rank_main(rank: int, setting: Mapping[str, Any], connection: Any, function:
     os.dup2(out, 1)
     os.dup2(out, 2)
     faulthandler.enable()
-    faulthandler.dump_traceback_later(setting["seconds"], exit=True)
+    faulthandler.register(STACKS)
+    faulthandler.dump_traceback_later(setting["seconds"] + 60.0, exit=True)  # the test has ended it long before
+    signal.pthread_sigmask(signal.SIG_BLOCK, [REPORT])  # of all threads to come
+    threading.Thread(target=_report_when_asked, daemon=True).start()
     for name, value in setting["environment"].items():
         if value is None:
             os.environ.pop(name, None)
@@ -130,7 +144,7 @@ class Run:
             there.close()
             self._lines.append(here)
             self.processes.append(process)
-        self._deadline = time.monotonic() + seconds + 5.0
+        self._deadline = time.monotonic() + seconds
 
     def __enter__(self) -> Run:
         return self
@@ -151,6 +165,16 @@ class Run:
             if process.is_alive() and process.pid is not None:
                 os.kill(process.pid, number)
         return time.monotonic()
+
+    def ask(self, seconds: float = 5.0) -> None:
+        """Has every rank print what its groups wait for, and the stacks of its threads; waits for them so long."""
+        before = [len(self.output(rank)) for rank in range(self.size)]
+        self.kill(range(self.size), REPORT)
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and any(len(self.output(rank)) == before[rank] for rank in range(self.size)):
+            time.sleep(0.1)
+        self.kill(range(self.size), STACKS)
+        time.sleep(0.5)
 
     def tell(self, word: str, value: Any = None, ranks: Collection[int] | None = None) -> None:
         for rank in range(self.size) if ranks is None else ranks:
@@ -182,6 +206,7 @@ class Run:
         open_lines = [line for line in self._lines if not line.closed]
         ready = connections.wait(open_lines, max(0.0, left)) if open_lines else []
         if not ready:
+            self.ask()
             raise self._failure(f"waited for {word} in vain, {self.seconds} s after the start")
         for line in ready:
             rank = self._lines.index(line)
@@ -192,5 +217,5 @@ class Run:
                 self._heard[rank].append(("end", "its process is gone"))
 
     def _failure(self, why: str) -> RankFailure:
-        said = [f"\n--- rank {rank} printed:\n{self.output(rank)[-4000:]}" for rank in range(self.size) if self.output(rank)]
+        said = [f"\n--- rank {rank} printed:\n{self.output(rank)[-8000:]}" for rank in range(self.size) if self.output(rank)]
         return RankFailure(why + "".join(said), None)

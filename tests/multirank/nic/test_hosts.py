@@ -7,10 +7,13 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+import torch.distributed as dist
 
 from tests.multirank.nic import hosts as hosts_module
 from tests.multirank.nic.hosts import HOSTS, Hosts, Unavailable
 from tests.multirank.nic.run import Rank, Run
+from tests.multirank.nic.traffic import Session, why_no_backend
 from tests.support.ranks import RankFailure
 
 
@@ -129,8 +132,29 @@ def test_a_failing_rank_ends_the_run_with_what_it_printed(hosts: Hosts) -> None:
 def test_a_rank_that_hangs_prints_its_stacks(hosts: Hosts) -> None:
     with Run(hosts, sleep, 30.0, per_host=1, seconds=1) as run:
         run.hear("pid")
-        with pytest.raises(RankFailure, match=r"(?s)process is gone.*in sleep"):
+        with pytest.raises(RankFailure, match=r"(?s)waited for result in vain.*no group of backend hetsp.*in sleep"):
             run.results()
+
+
+def wait_for_nothing(rank: Rank) -> None:
+    session = Session(rank, "hetsp")
+    session.agree()
+    if rank.rank == 0:
+        rank.say("waits")
+        dist.recv(torch.zeros(5), 1, tag=7)
+    session.agree()
+
+
+@pytest.mark.skipif(bool(reason := why_no_backend("hetsp")), reason=reason or "")
+def test_ranks_of_a_group_that_stands_still_tell_what_they_wait_for(hosts: Hosts) -> None:
+    with Run(hosts, wait_for_nothing, per_host=1, seconds=20) as run:
+        run.hear("waits", [0])
+        run.ask()
+        waiting, idle = run.output(0), run.output(1)
+    assert "receiving from rank 1, no transfer begun, rail 0: no message for it has come" in waiting
+    assert "rail 0 to rank 1: up, generation 1" in waiting
+    assert "in wait_for_nothing" in waiting
+    assert "rank 1 of 2: 0 operations are open" in idle
 
 
 def test_a_machine_that_cannot_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
