@@ -98,3 +98,45 @@ def test_rails_that_break_while_messages_pass_cost_no_byte_and_come_back(seed):
         assert result["down"] == 0, f"rank {rank}: a rail has not come back within 20 s"
         assert result["times_down"] >= 1, f"rank {rank}: {result}"
         assert result["generation"] >= 2, f"rank {rank}: {result}"
+
+
+def half_formed(rank: int, size: int, deaf: int) -> list[tuple[bool, int]]:
+    """Rank `deaf` and its peer have built a rail, and only the peer hears of it: it alone begins with that rail."""
+    from hetsp_ext.distributed.lanes import PairStore
+
+    real, lost = PairStore.get, []
+
+    def get(store: PairStore, key: str) -> bytes:
+        value = real(store, key)
+        if key.startswith("built/") and not lost:
+            lost.append(key)
+            raise TimeoutError("timed out")
+        return value
+
+    if rank == deaf:
+        PairStore.get = get
+    group = new_group(RANKS_OF_A_NODE, RANKS_OF_A_NODE, chunk_bytes=64 * 1024, direct_bytes=64 * 1024)
+    peer = (rank + RANKS_OF_A_NODE) % size
+    deadline = time.monotonic() + 20
+    for number in range(1_000_000):
+        expected = message(7, peer, number)
+        got = torch.empty_like(expected)
+        works = [dist.irecv(got, peer, group=group), dist.isend(message(7, rank, number), peer, group=group)]
+        for work in works:
+            work.wait()
+        assert torch.equal(got, expected), number
+        down = torch.tensor([hetsp.distributed.statistics(group)["lanes_down"]])
+        dist.all_reduce(down, group=group)
+        if number >= 5 and (down.item() == 0 or time.monotonic() > deadline):
+            break
+    lanes = hetsp.distributed.statistics(group)["lanes"]
+    dist.barrier(group=group)
+    dist.destroy_process_group(group)
+    assert (lost != []) == (rank == deaf)
+    return [(lane["up"], lane["generation"]) for lane in lanes]
+
+
+@pytest.mark.parametrize("deaf", [0, 2])
+def test_a_rail_that_one_end_alone_took_for_formed_is_formed_again(deaf):
+    for rank, lanes in enumerate(run_ranks(2 * RANKS_OF_A_NODE, half_formed, deaf)):
+        assert lanes == [(True, 2 if rank % RANKS_OF_A_NODE == 0 else 1)], f"rank {rank}"
