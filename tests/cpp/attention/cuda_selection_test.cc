@@ -102,12 +102,13 @@ TEST(wide_types_are_scalar) {
 }
 
 TEST(head_dimensions) {
-  for (const std::int64_t dim : {8, 64, 72, 128, 192, 256})
+  for (const std::int64_t dim : {8, 64, 72, 128, 192, 256}) {
     CHECK(chosen(forward_call(DType::bfloat16, dim, dim)) == Family::hopper);
-  for (const std::int64_t dim : {8, 64, 72, 128}) CHECK(chosen(backward_call(DType::bfloat16, dim, dim)) == Family::hopper);
+    CHECK(chosen(backward_call(DType::bfloat16, dim, dim)) == Family::hopper);
+  }
   CHECK(chosen(forward_call(DType::bfloat16, 192, 128)) == Family::hopper);
-  CHECK(refused(backward_call(DType::bfloat16, 192, 128), "q", "beyond 128"));
-  CHECK(refused(backward_call(DType::bfloat16, 128, 136), "v", "beyond 128"));
+  CHECK(chosen(backward_call(DType::bfloat16, 192, 128)) == Family::hopper);
+  CHECK(refused(backward_call(DType::bfloat16, 128, 132), "v", "multiple of 8"));
   CHECK(refused(forward_call(DType::bfloat16, 20, 64), "q", "multiple of 8"));
   CHECK(refused(forward_call(DType::bfloat16, 64, 17), "v", "multiple of 8"));
   CHECK_THROWS(hetsp::InvalidArgument, "head_dim 264, head_dim_v 64", chosen(forward_call(DType::bfloat16, 264, 64)));
@@ -136,10 +137,17 @@ TEST(tensors_that_the_copy_engine_does_not_take) {
 
 TEST(what_the_backward_on_hopper_leaves_to_others) {
   BackwardParams params = backward_call();
-  CHECK(!hopper_backward_is_split(params));
   params.deterministic = true;
-  CHECK(refused(params, "dq", "fixed order") && hopper_backward_is_split(params));
-  CHECK(hopper_backward_is_split(backward_call(DType::bfloat16, 192, 128)));
+  CHECK(chosen(params) == Family::hopper && hopper_backward_is_split(params));
+  params.out_is_acc = true;
+  CHECK(refused(params, "dout", "float32"));
+  params = backward_call(DType::bfloat16, 192, 128);
+  CHECK(chosen(params) == Family::hopper && hopper_backward_is_split(params));
+  params.out_is_acc = true;
+  CHECK(refused(params, "dout", "float32"));
+  params = backward_call();
+  params.out_is_acc = true;
+  CHECK(chosen(params) == Family::hopper && !hopper_backward_is_split(params));
 }
 
 TEST(a_preference_is_an_upper_bound_or_the_only_choice) {

@@ -137,11 +137,7 @@ Refusal refusal(Family family, const BackwardParams& params, int capability) {
   const Shape& s = params.shape;
   if (family != Family::hopper) return portable_refusal(family, s, capability);
   if (const Refusal no = hopper_refusal(s, capability)) return no;
-  // hopper/backward_split.h would take these, but for a float32 dout. Its kernels were seen to be right on an H200, a call of
-  // the op through them was not yet.
-  if (s.head_dim > hopper_backward_head_dim) return {"q", "its head_dim is beyond 128"};
-  if (s.head_dim_v > hopper_backward_head_dim) return {"v", "its head_dim is beyond 128"};
-  if (params.deterministic) return {"dq", "its sums must have a fixed order"};
+  if (params.out_is_acc && hopper_backward_is_split(params)) return {"dout", "its type is float32"};
   if (const Refusal no = operand_refusal(params)) return no;
   if (params.out_is_acc) return {};  // a rounded copy of dout is read
   return box_refusal_of("dout", params.dout, s.dtype, s.total_q, s.heads, s.head_dim_v);
