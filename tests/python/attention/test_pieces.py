@@ -100,14 +100,9 @@ def test_it_waits_for_flags_that_another_thread_sets() -> None:
     expected = hetsp.pieces_attention(q, pieces, segments)
     arriving = [(torch.full_like(a, torch.nan), torch.full_like(b, torch.nan)) for a, b in pieces[1:]]
     ready = torch.tensor([0, 2**31 - 1, 6], dtype=torch.int32)  # the second is about to wrap
-
     aside = torch.cuda.Stream() if on_cuda() else None  # a copy in the call's own stream would wait behind the call
-    ready += 0  # every kernel that the sender runs is loaded: a GPU may not load one while another waits
-    torch.full_like(ready, 1).copy_(ready)
-    if aside is not None:
-        torch.cuda.synchronize()
 
-    def bring() -> None:
+    def bring(arriving: list[tuple[Tensor, Tensor]], ready: Tensor) -> None:
         with contextlib.nullcontext() if aside is None else torch.cuda.stream(aside):
             for index in (2, 1):
                 time.sleep(0.02)
@@ -115,7 +110,12 @@ def test_it_waits_for_flags_that_another_thread_sets() -> None:
                     to.copy_(whence)
                 ready[index] += 1
 
-    sender = threading.Thread(target=bring)
+    # A rehearsal: a GPU may not load a kernel while another waits, and which one a sum takes depends on where its words lie.
+    bring([(torch.empty_like(a), torch.empty_like(b)) for a, b in arriving], ready.clone())
+    if aside is not None:
+        torch.cuda.synchronize()
+
+    sender = threading.Thread(target=bring, args=(arriving, ready))
     sender.start()
     found = hetsp.pieces_attention(q, [pieces[0], *arriving], segments, ready, [None, 2**31, 7], patience=20)
     sender.join()
