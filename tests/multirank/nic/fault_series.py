@@ -36,10 +36,11 @@ class Series:
     duplicates: int = 0
     starting: float = 0.0  # seconds until the first exchange; the first group's ranks wait for a server that imports torch
     seconds: float = 0.0  # of all exchanges
+    ending: float = 0.0  # seconds until the last process was gone
 
     def describe(self) -> str:
         return (
-            f"{self.faults} faults in {self.seconds:.1f} s, after {self.starting:.1f} s of starting "
+            f"{self.faults} faults in {self.seconds:.1f} s, {self.starting:.1f} s of starting, {self.ending:.1f} s of ending "
             f"({', '.join(self.told)}); wrong: {self.wrong}; "
             f"{self.resent} chunks again, rails down {self.times_down} times, "
             f"{self.duplicates} duplicates and {self.foreign} foreign frames dropped"
@@ -119,7 +120,8 @@ def one_group(hosts: Hosts, draw: random.Random, faults: int, seconds: float = 1
                 hosts.heal()
                 broken = set()
         ranks = run.results()
-    begun.append(time.monotonic())
+        begun.append(time.monotonic())
+    found.ending = time.monotonic() - begun[-1]
     found.told = [f"{told} {end - start:.1f} s" for told, start, end in zip(found.told, begun, begun[1:], strict=False)]
     found.wrong = [message for rank in ranks for message in rank["wrong"]]
     for rank in ranks:

@@ -6,8 +6,8 @@
         results = run.results()          # by rank; raises RankFailure with what the ranks printed
 
 A rank function gets a `Rank` first. Ranks are forked from a server that has imported torch, so that eight start within a
-second. When `seconds` have passed every rank prints what its groups wait for and the stacks of its threads, and the test fails
-with that.
+second. Nothing waits in silence: where the test hears nothing for a while every rank prints what its groups wait for and the
+stacks of its threads; when `seconds` have passed the test fails with that; a process that outlives its end is named.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from tests.support.ranks import RankFailure, context
 
 CLONE_NEWNET = 0x40000000
 REPORT, STACKS = signal.SIGUSR2, signal.SIGUSR1  # what a rank prints when it gets them
+QUIET = 15.0  # seconds without a word before they are asked
+LAST = 10.0  # seconds from SIGKILL to the end of every process
 
 
 class Rank:
@@ -100,6 +102,18 @@ def _rank_main(rank: int, setting: Mapping[str, Any], connection: Any, function:
     os._exit(0)
 
 
+def _state(pid: int | None) -> str:
+    """What the kernel says of a process that should be gone; of each of its threads where it waits."""
+    folder = Path(f"/proc/{pid}")
+    if not folder.exists():
+        return f"(process {pid}) is gone, but the server that forked it has not said so"
+    with suppress(OSError):
+        status = (folder / "status").read_text()
+        waits = {(thread / "wchan").read_text() for thread in (folder / "task").iterdir()}
+        return f"(process {pid}) is {status.split('State:')[1].splitlines()[0].strip()}, in {', '.join(sorted(waits))}"
+    return f"(process {pid}) has just ended"
+
+
 class Run:
     """One start of eight ranks, or of `per_host` on each host; `own_environment(rank)`: for one, None removes."""
 
@@ -149,11 +163,17 @@ class Run:
     def __enter__(self) -> Run:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failed: object, *_: object) -> None:
         self.kill(range(self.size))
+        until = time.monotonic() + LAST
         for process in self.processes:
-            process.join(10)
+            process.join(max(0.0, until - time.monotonic()))
+        alive = [f"rank {rank} {_state(each.pid)}" for rank, each in enumerate(self.processes) if each.is_alive()]
         self._folder.cleanup()
+        if alive:
+            print(failure := f"not ended {LAST} s after SIGKILL: {'; '.join(alive)}", file=sys.stderr, flush=True)
+            if failed is None:
+                raise RankFailure(failure, None)
 
     def output(self, rank: int) -> str:
         return self._outs[rank].read_text(errors="replace") if self._outs[rank].exists() else ""
@@ -192,7 +212,7 @@ class Run:
                         raise self._failure(f"rank {rank} said {said} ({value}) instead of {word}")
                     found[rank] = self._heard[rank].pop(0)[1]
             if len(found) < len(wanted):
-                self._listen(word)
+                self._listen(word, [rank for rank in wanted if rank not in found])
         return [found[rank] for rank in wanted]
 
     def results(self, dead: Collection[int] = ()) -> list[Any]:
@@ -201,10 +221,15 @@ class Run:
         by_rank = dict(zip(wanted, self.hear("result", wanted), strict=True))
         return [by_rank.get(rank) for rank in range(self.size)]
 
-    def _listen(self, word: str) -> None:
-        left = self._deadline - time.monotonic()
+    def _listen(self, word: str, missing: Collection[int]) -> None:
         open_lines = [line for line in self._lines if not line.closed]
-        ready = connections.wait(open_lines, max(0.0, left)) if open_lines else []
+        left = self._deadline - time.monotonic()
+        ready = connections.wait(open_lines, max(0.0, min(left, QUIET))) if open_lines else []
+        if not ready and open_lines and left > QUIET:
+            self.ask()
+            quiet = f"{QUIET} s without a word, and ranks {missing} have not said {word}{self._printed()}"
+            print(quiet, file=sys.stderr, flush=True)
+            ready = connections.wait(open_lines, max(0.0, self._deadline - time.monotonic()))
         if not ready:
             self.ask()
             raise self._failure(f"waited for {word} in vain, {self.seconds} s after the start")
@@ -217,5 +242,8 @@ class Run:
                 self._heard[rank].append(("end", "its process is gone"))
 
     def _failure(self, why: str) -> RankFailure:
-        said = [f"\n--- rank {rank} printed:\n{self.output(rank)[-8000:]}" for rank in range(self.size) if self.output(rank)]
-        return RankFailure(why + "".join(said), None)
+        return RankFailure(why + self._printed(), None)
+
+    def _printed(self) -> str:
+        said = [(rank, self.output(rank)[-8000:]) for rank in range(self.size)]
+        return "".join(f"\n--- rank {rank} printed:\n{text}" for rank, text in said if text)

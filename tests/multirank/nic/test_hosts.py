@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 from tests.multirank.nic import hosts as hosts_module
+from tests.multirank.nic import run as run_module
 from tests.multirank.nic.hosts import HOSTS, Hosts, Unavailable
 from tests.multirank.nic.run import Rank, Run
 from tests.multirank.nic.traffic import Session, why_no_backend
@@ -136,12 +137,38 @@ def test_a_rank_that_hangs_prints_its_stacks(hosts: Hosts) -> None:
             run.results()
 
 
+def test_a_test_that_hears_nothing_says_who_is_silent(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run_module, "QUIET", 0.5)
+    with Run(hosts, sleep, 2.0, per_host=1, seconds=30) as run:
+        run.hear("pid")
+        assert run.results() == [0, 1]
+    told = capsys.readouterr().err
+    assert "0.5 s without a word, and ranks [0, 1] have not said result" in told
+    assert "in sleep" in told
+
+
+def test_a_process_that_outlives_its_end_is_named(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "LAST", 0.2)
+    run = Run(hosts, sleep, 600.0, per_host=1, seconds=60)
+    pids = run.hear("pid")
+    with monkeypatch.context() as unkillable:
+        unkillable.setattr(run, "kill", lambda ranks: None)
+        still = rf"not ended 0.2 s after SIGKILL: rank 0 \(process {pids[0]}\) is S \(sleeping\), in .*; rank 1 "
+        with pytest.raises(RankFailure, match=still), run:
+            pass
+    run.__exit__(None)
+    assert not any(process.is_alive() for process in run.processes)
+
+
 def wait_for_nothing(rank: Rank) -> None:
     session = Session(rank, "hetsp")
     session.agree()
     if rank.rank == 0:
+        work = dist.irecv(torch.zeros(5), 1, tag=7)
         rank.say("waits")
-        dist.recv(torch.zeros(5), 1, tag=7)
+        work.wait()
     session.agree()
 
 
