@@ -145,15 +145,20 @@ bool DeviceLanes::poll_events() {
   return any;
 }
 
+// An event tells of what is on the stream when it is recorded: so not before NCCL says that its call is over.
 bool DeviceLanes::launch(LaneId id, Direction& direction) {
   NcclCommunicator& communicator = *direction.communicator;
-  while (communicator.state() == NcclCommunicator::State::ready && !direction.waiting.empty() &&
-         direction.waiting.front().copy <= copies_done_) {
-    Transfer next = std::move(direction.waiting.front());
+  while (communicator.state() == NcclCommunicator::State::ready) {
+    if (direction.begun) {
+      ++direction.under_way;
+      watch(direction.stream, [this, id, sends = direction.sends, done = *std::exchange(direction.begun, std::nullopt)] {
+        finished(id, sends, done);
+      });
+    }
+    if (direction.waiting.empty() || direction.waiting.front().copy > copies_done_) break;
+    direction.begun = std::move(direction.waiting.front());
     direction.waiting.pop_front();
-    communicator.transfer(next.buffer->memory(), next.bytes);
-    ++direction.under_way;
-    watch(direction.stream, [this, id, sends = direction.sends, next = std::move(next)] { finished(id, sends, next); });
+    communicator.transfer(direction.begun->buffer->memory(), direction.begun->bytes);
   }
   return communicator.state() != NcclCommunicator::State::failed;
 }
@@ -192,6 +197,11 @@ void DeviceLanes::fail(LaneId id, Lane& lane, const std::string& why) {
 void DeviceLanes::end(Lane& lane) {
   for (Direction* const direction : {&lane.out, &lane.in}) {
     direction->communicator.reset();
+    if (direction->begun) {
+      watch(direction->stream, [this, sends = direction->sends, last = *std::exchange(direction->begun, std::nullopt)] {
+        if (sends && last.number != 0) reports_.sent(last.number);
+      });
+    }
     if (direction->stream != nullptr) idle_streams_.push_back(std::exchange(direction->stream, nullptr));
     for (const Transfer& waiting : std::exchange(direction->waiting, {}))
       if (direction->sends && waiting.number != 0) reports_.sent(waiting.number);
@@ -236,7 +246,7 @@ DeviceLanes::Clock::time_point DeviceLanes::next_poll(Clock::time_point now) con
   auto next = now + std::chrono::hours(1);
   for (const auto& [_, lane] : lanes_) {
     if (lane.failed) continue;
-    const bool waits = !lane.out.waiting.empty() || !lane.in.waiting.empty();
+    const bool waits = lane.out.begun || lane.in.begun || !lane.out.waiting.empty() || !lane.in.waiting.empty();
     if (!lane.up || waits) next = now + (lane.up ? pause : starting_pause);
   }
   for (const Later& late : later_) next = std::min(next, late.when);

@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -81,6 +82,7 @@ class DeviceLanes {
     Stream stream = nullptr;
     std::unique_ptr<NcclCommunicator> communicator;
     std::deque<Transfer> waiting;  // for the communicator, or for their copies
+    std::optional<Transfer> begun;  // NCCL has it, and may put it on the stream as late as its call is over
     std::size_t under_way = 0;
     bool works = false;
   };

@@ -3,7 +3,7 @@
 // It is stricter than the true one. A send must come from rank 0 and a receive from rank 1, of a communicator that is ready and
 // whose last call is over; the k-th send and the k-th receive must be of the same length and type. What breaks a rule counts as
 // a misuse, and is an error of both ends. A transfer is a kernel that blocks its stream until the other end's has come, or its
-// communicator is aborted.
+// communicator is aborted; it is on the stream when its call is over, and no sooner.
 #include "c10d/stub_nccl.h"
 
 #include <condition_variable>
@@ -14,6 +14,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 
 #include "c10d/nccl_api.h"
 
@@ -67,6 +68,7 @@ struct Comm {
   std::shared_ptr<Pair> pair;
   int rank = 0;
   std::int64_t questions = 0;  // until the last call is over
+  void *stream = nullptr, *kernel = nullptr;  // which that call then launches
   bool ready = false, never = false, fails = false;
 };
 
@@ -132,12 +134,16 @@ nccl::Result transfer(nccl::Comm* comm, int rank, int peer, void* memory, std::s
   const bool dies = spend("error_after") && knobs["error_after"] == 0;
   comm->questions = knobs["slow"];
   auto work = std::make_unique<Transfer>(Transfer{comm->pair, rank, memory, bytes, type, dies});
-  const nccl::Result result = comm->questions > 0 ? nccl::in_progress : nccl::success;
   void* const argument = work.get();
   launched.emplace(argument, std::move(work));
+  if (comm->questions > 0) {
+    comm->stream = stream;
+    comm->kernel = argument;
+    return nccl::in_progress;
+  }
   lock.unlock();
   run(stream, kernel, argument);
-  return result;
+  return nccl::success;
 }
 
 }  // namespace
@@ -184,7 +190,7 @@ STUB nccl::Result ncclCommInitRankConfig(nccl::Comm** comm, int ranks, nccl::Uni
 }
 
 STUB nccl::Result ncclCommGetAsyncError(nccl::Comm* comm, nccl::Result* error) {
-  const std::scoped_lock lock(mutex);
+  std::unique_lock lock(mutex);
   Pair& pair = *comm->pair;
   if (comm->fails) {
     pair.error[comm->rank] = system_error;
@@ -194,13 +200,18 @@ STUB nccl::Result ncclCommGetAsyncError(nccl::Comm* comm, nccl::Result* error) {
   if (*error != nccl::success) return nccl::success;
   if (!comm->ready) comm->ready = !comm->never && pair.joined[0] && pair.joined[1];
   if (comm->ready && comm->questions > 0) --comm->questions;
-  if (!comm->ready || comm->questions > 0) *error = nccl::in_progress;
+  if (!comm->ready || comm->questions > 0) return *error = nccl::in_progress, nccl::success;
+  if (void* const argument = std::exchange(comm->kernel, nullptr)) {
+    lock.unlock();
+    run(comm->stream, kernel, argument);
+  }
   return nccl::success;
 }
 
 STUB nccl::Result ncclCommAbort(nccl::Comm* comm) {
   const std::scoped_lock lock(mutex);
   comm->pair->gone[comm->rank] = true;
+  launched.erase(comm->kernel);
   --counts["live"];
   delete comm;
   changed.notify_all();
