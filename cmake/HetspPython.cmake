@@ -25,9 +25,9 @@ else()
   set(HETSP_NANOBIND_MODE BACKEND_MODULE nanobind_backend)
 endif()
 
-# A module uses the C++ library that torch has loaded. Some toolchains link a static one by themselves; of another version, and
-# its symbols mixed with those of the first, that one crashes where a number is printed. So the shared one is named ahead of it,
-# and what comes out of any archive is nobody else's.
+# A module uses the C++ library that torch has loaded, and so the shared one is named ahead of what the compiler adds. Some
+# compilers link a static one all the same. Of another version, and with its symbols mixed with those of the first, that one
+# crashes where a number is printed; so what comes out of any archive is nobody else's.
 function(hetsp_python_module target)
   target_link_libraries(${target} PRIVATE $<$<CXX_COMPILER_ID:GNU>:stdc++>)
   target_link_options(${target} PRIVATE -Wl,--exclude-libs,ALL)

@@ -1,4 +1,4 @@
-"""The native modules beside torch: one C++ library in the process, whatever the toolchain would link by itself."""
+"""The native modules beside torch's: the C++ libraries of two toolchains must not mix."""
 
 import shutil
 import subprocess
@@ -28,9 +28,8 @@ def process_library(name: str) -> Path:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name.partition(".")[0])
-def test_a_module_has_no_cpp_library_of_its_own(module: Path) -> None:
-    needed = [line[-1] for line in read("--dynamic", module) if "(NEEDED)" in line]
-    assert "[libstdc++.so.6]" in needed
+def test_a_module_offers_no_cpp_library(module: Path) -> None:
+    """One that is linked statically stays hidden; a shared one is the process's."""
     assert exported(module) & exported(process_library("libstdc++.so.6")) == set()
 
 
