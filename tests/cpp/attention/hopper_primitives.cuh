@@ -67,6 +67,7 @@ inline std::vector<NamedCase> all_cases() {
   all.push_back({"pipeline", pipeline});
   all.push_back({"take_turns", take_turns});
   all.push_back({"warp_words", warp_words});
+  all.push_back({"stored_matrices", stored_matrices});
   // ex2.approx, lg2.approx: 2 units of 2^-23 by the PTX ISA; log2 near 1 is bounded absolutely, so relative to max(|log2|, 1).
   all.push_back({"exp2_below_0", [] { return error_of<Function::exp2>(-126, 0, 0, 0x1p-22, 400001); }});
   all.push_back({"exp2_above_0", [] { return error_of<Function::exp2>(0, 127, 0, 0x1p-22, 200001); }});

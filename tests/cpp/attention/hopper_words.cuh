@@ -50,6 +50,42 @@ inline std::string warp_words() {
   return compare("word", got, wanted);
 }
 
+// Four 8 x 8 matrices a warp, their rows at places of a rule of its own: what the lanes hold, and what lies where.
+struct StoredMatrices {
+  static constexpr int threads = 64, words = 4 * 32;  // a warp's
+  struct Shared {
+    alignas(16) std::uint32_t word[threads / 32 * words];
+  };
+  std::uint32_t* out;  // [threads / 32][4][8][4]
+
+  __device__ static int place_of(int matrix, int row) { return (5 * (8 * matrix + row) + 3) % 32; }  // of 16 bytes
+
+  __device__ void operator()(Shared& shared) const {
+    const int lane = lane_index(), first = static_cast<int>(threadIdx.x) / 32 * words;
+    std::uint32_t tile[4];
+    for (int m = 0; m < 4; ++m) tile[m] = static_cast<std::uint32_t>(first + 100000 * m + lane);
+    store_matrices(shared.word + first + 4 * place_of(lane / 8, lane % 8), tile);
+    __syncwarp();
+    for (int m = 0; m < 4; ++m) {
+      const int row = lane / 4, word = lane % 4;
+      out[first + 32 * m + lane] = shared.word[first + 4 * place_of(m, row) + word];
+    }
+  }
+};
+
+inline std::string stored_matrices() {
+  constexpr int words = StoredMatrices::threads * 4;
+  backend::Buffer<std::uint32_t> out(std::vector<std::uint32_t>(words, 7));
+  backend::run(1, StoredMatrices{out.device()});
+  const std::vector<std::uint32_t> got = out.fetch();
+  for (int i = 0; i < words; ++i) {
+    const auto wanted =
+        static_cast<std::uint32_t>(i / StoredMatrices::words * StoredMatrices::words + 100000 * (i / 32 % 4) + i % 32);
+    if (got[i] != wanted) return differs("word", static_cast<std::size_t>(i), got[i], wanted);
+  }
+  return "";
+}
+
 enum class Function { exp2, log2, tanh };
 template <Function F>
 struct Values {

@@ -229,6 +229,17 @@ T shuffle_xor(T value, int mask, const cuda_on_cpu::Place& where = cuda_on_cpu::
   return cuda_on_cpu::warp_shuffle(value, lane_index() ^ mask, where);
 }
 
+inline void store_matrices(void* row, const std::uint32_t (&tile)[4],
+                           const cuda_on_cpu::Place& where = cuda_on_cpu::Place::here()) {
+  const std::uint32_t address = shared_address(row, where);
+  if (address % 16 != 0) cuda_on_cpu::fail("a row of a matrix at no multiple of 16 bytes", where);
+  unsigned char* const shared = cuda_on_cpu::detail::scheduler().running->block->shared;
+  for (int m = 0; m < 4; ++m) {
+    const std::uint32_t place = shuffle(address, 8 * m + lane_index() / 4, where);
+    *reinterpret_cast<std::uint32_t*>(shared + place + 4 * (lane_index() % 4)) = tile[m];
+  }
+}
+
 inline float log2_fast(float x) { return flushed(std::log2(flushed(x))); }
 inline float tanh_fast(float x) { return std::tanh(x); }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "hetsp/attention/cuda/hopper/forward_state.cuh"
+#include "hetsp/attention/cuda/hopper/forward_usual_rows.cuh"
 #include "hetsp/attention/cuda/hopper/wgmma.cuh"
 
 namespace hetsp::attention::cuda::hopper {
@@ -18,6 +19,9 @@ class ForwardConsumer {
   using VTile = typename Config::VTile;
   static constexpr int keys = Config::keys, dim = Config::dim, dim_v = Config::dim_v;
 
+  // The first values of an item are stored and not added; elsewhere O is cleared, since registers are few.
+  static constexpr bool anew = Config::carry && !Config::chained;
+
   using Arguments = typename Config::Arguments;
 
   HETSP_INLINE ForwardConsumer(const Arguments& arguments, Shared& shared, int group)
@@ -29,8 +33,7 @@ class ForwardConsumer {
 
   HETSP_INLINE void run() {
     if (group_ == 1) pass_turn();  // the first turn is group 0's
-#pragma unroll
-    for (int i = 0; i < dim_v / 2; ++i) o_[i] = 0.0f;
+    clear_output();
     begin();
     take_items();
     if (group_ == 0) take_turn();  // nobody leaves with a turn pending
@@ -60,7 +63,8 @@ class ForwardConsumer {
   }
 
   // The state of the item before, out of the way.
-  HETSP_INLINE SoftmaxPair& past() { return shared_.past[group_ * 128 + warp_index() % 4 * 32 + lane_index()]; }
+  HETSP_INLINE SoftmaxPair& past() { return reinterpret_cast<SoftmaxPair*>(own_rows())[lane_index()]; }
+  HETSP_INLINE unsigned char* own_rows() { return shared_.rows[row_ / 16]; }
 
   HETSP_INLINE void begin() {
     top_[0] = top_[1] = -INFINITY;
@@ -76,7 +80,7 @@ class ForwardConsumer {
       if (pending_ && !owed_ && is_plain()) {
         for (bool more = true; more;) {
           float shrink[2];
-          const bool next_is_plain = overlapped_step<false>({}, see_all, last, shrink);
+          const bool next_is_plain = overlapped_step<false>(last, shrink);
           rescale(shrink);
           more = !last && next_is_plain;
           if (more) last = shared_.step[k_.stage].is_last != 0;
@@ -87,15 +91,11 @@ class ForwardConsumer {
     }
   }
 
-  // The step at k_: all rows see all of it, and no value is to be cleared.
-  HETSP_INLINE bool is_plain() const {
-    const KeyStep& step = shared_.step[k_.stage];
-    return step.visible_to(group_) == see_all && step.clear_from == keys;
-  }
+  // The step at k_: all rows see all of it.
+  HETSP_INLINE bool is_plain() const { return shared_.step[k_.stage].visible_to(group_) == see_all; }
 
   HETSP_INLINE void any_step(bool last) {
-    const KeyStep step = shared_.step[k_.stage];
-    const std::int32_t visible = step.visible_to(group_);
+    const std::int32_t visible = shared_.step[k_.stage].visible_to(group_);
     float shrink[2] = {1.0f, 1.0f};
     if (visible == see_none) {
       if (pending_) finish_values();
@@ -107,16 +107,17 @@ class ForwardConsumer {
       mma_fence();
       issue_scores();
       pass_turn();
+      const Sight seen = sight(shared_.step[k_.stage]);
       mma_wait<0>();
       hold(s_);
       release_scores(last);
-      prepare_scores<true>(step, visible);
-      begin_origin(shrink);
+      prepare_scores<true>(seen);
+      begin_origin();
       Weights w;
       weigh_anew(w);
       check_weights(w, shrink);
     } else {
-      overlapped_step<true>(step, visible, last, shrink);
+      overlapped_step<true>(last, shrink);
     }
     pending_ = visible != see_none;
     if (Config::carry && owed_) {
@@ -126,7 +127,6 @@ class ForwardConsumer {
     } else {
       rescale(shrink);
     }
-    if (step.clear_from < keys) clear_values(step.clear_from);
     if (visible == see_none) {
       wait(shared_.v_full[v_.stage], v_.parity);
       release_values();
@@ -135,10 +135,12 @@ class ForwardConsumer {
 
   // The scores of this step, and beside their softening the values of the step before. Whether the next step is plain.
   template <bool Masked>
-  HETSP_INLINE bool overlapped_step(const KeyStep& step, std::int32_t visible, bool last, float (&shrink)[2]) {
+  HETSP_INLINE bool overlapped_step(bool last, float (&shrink)[2]) {
     take_turn();
     mma_fence();
     issue_scores();
+    Sight seen{};
+    if constexpr (Masked) seen = sight(shared_.step[k_.stage]);
     wait(shared_.v_full[v_.stage], v_.parity);
     mma_fence();
     issue_values();
@@ -146,9 +148,9 @@ class ForwardConsumer {
     mma_wait<1>();
     hold(s_);
     release_scores(last);
-    prepare_scores<Masked>(step, visible);
+    prepare_scores<Masked>(seen);
     shrink[0] = shrink[1] = 1.0f;
-    if constexpr (Masked) begin_origin(shrink);  // otherwise a row without an origin fails the test of its weights: seldom
+    if constexpr (Masked) begin_origin();  // otherwise a row without an origin fails the test of its weights: seldom
     Weights w;
     float origin[2] = {top_[0], top_[1]};
     if constexpr (Masked) origin[0] = or_zero(origin[0]), origin[1] = or_zero(origin[1]);
@@ -161,10 +163,17 @@ class ForwardConsumer {
     // ptxas may move the wait above over whatever does not depend on it, and did: before all weights, when nothing ran beside
     // the product, or behind them all, when their rounding had to wait. So the second half depends on what is read behind it:
     // 0.
-    const std::uint32_t nothing = static_cast<std::uint32_t>(shared_.step[k_.stage].clear_from) & 0x40000000u;
+    const std::uint32_t nothing = static_cast<std::uint32_t>(shared_.step[k_.stage].end) & 0x40000000u;
     origin[0] += __uint_as_float(nothing), origin[1] += __uint_as_float(nothing);
     release_values();
-    weigh<Config::early, keys / 8>(w, origin, [&](int pair, std::uint32_t both) { p_[pair / 4][pair % 4] = both; });
+    const auto give = [&](int pair, std::uint32_t both) { p_[pair / 4][pair % 4] = both; };
+    weigh<Config::early, 8>(w, origin, give);
+    if (Masked && seen.second_hidden) {
+#pragma unroll
+      for (int pair = 16; pair < keys / 4; ++pair) p_[pair / 4][pair % 4] = 0;
+    } else {
+      weigh<8, keys / 8>(w, origin, give);
+    }
 #pragma unroll
     for (int pair = 0; pair < 2 * Config::early; ++pair) p_[pair / 4][pair % 4] = w.early[pair] | nothing;
     check_weights(w, shrink);
@@ -190,15 +199,34 @@ class ForwardConsumer {
     release_values();
   }
 
-  // Writes the rows of an item whose values are all in O, and leaves O zero; scores are not needed any more.
+  // Writes the rows of an item whose values are all in O, which the next values begin anew; scores are not needed any more.
   HETSP_INLINE void settle(int slot, const float (&top)[2], const float (&sum)[2]) {
     if constexpr (Config::chained) {
       settle_link(shared_.item[slot], top, sum);
-    } else {
-      finish_rows<Element, dim_v>(in_.params, shared_.item[slot], warp_row(), top, sum, o_, s_);
+    } else if (group_ * group_rows < shared_.item[slot].rows) {
+      write(shared_.item[slot], top, sum);
     }
+    fresh_ = true;
+    if constexpr (!anew) clear_output();
+  }
+
+  // The same in all lanes; this tells ptxas, which otherwise takes every jump behind it for one that parts the warp.
+  HETSP_INLINE bool is_fresh() const { return anew && __any_sync(0xffffffffu, fresh_) != 0; }
+
+  HETSP_INLINE void clear_output() {
 #pragma unroll
     for (int i = 0; i < dim_v / 2; ++i) o_[i] = 0.0f;
+  }
+
+  HETSP_INLINE void write(const QueryItem& item, const float (&top)[2], const float (&sum)[2]) {
+    if constexpr (anew) {
+      __syncwarp();  // the states in own_rows() have been read
+      if (is_usual(in_.params) && !is_fresh() &&
+          finish_usual_rows<Element, dim_v>(in_.params, item, row_ - lane_index() / 4, top, sum, o_, own_rows()))
+        return;
+    }
+    if (is_fresh()) clear_output();  // the item had no values
+    finish_rows<Element, dim_v>(in_.params, item, warp_row(), top, sum, o_, s_);
   }
 
   // A warp's rows of a tile are its own in every link: it joins what the links before have left.
@@ -227,11 +255,13 @@ class ForwardConsumer {
     mma_commit();
   }
 
-  // O += P V of the stage: 16 keys at a time.
+  // O += P V of the stage, or O = P V: 16 keys at a time.
   HETSP_INLINE void issue_values() {
     const std::uint64_t v = v_base_ + static_cast<std::uint64_t>(v_.stage * (VTile::bytes >> 4));
 #pragma unroll
-    for (int i = 0; i < keys / 16; ++i) mma_rs<Element, dim_v, true>(o_, p_[i], v + (i * 2048 >> 4), true);
+    for (int i = 0; i < keys / 16; ++i)
+      mma_rs<Element, dim_v, true>(o_, p_[i], v + (i * 2048 >> 4), i != 0 || !(anew && fresh_));
+    fresh_ = false;
     mma_commit();
   }
 
@@ -244,10 +274,21 @@ class ForwardConsumer {
     HETSP_INLINE float sum(int half) const { return total[half][0] + total[half][1]; }
   };
 
+  // What a warp's rows see of a key tile. A thread's columns of a row are a run of bits: number 2 j + e is column 8 j + 2 (lane
+  // mod 4) + e. Each half of the tile is asked for all lanes together: on a diagonal the rows of one warpgroup see all of the
+  // first half, those of the other nothing of the second.
+  struct Sight {
+    static constexpr int columns = keys / 4, half = smaller(16, columns);  // a thread's
+    static_assert(columns <= 32, "one word");
+    std::uint32_t bits[2];
+    bool first_whole, second_whole, second_hidden;
+  };
+
   template <bool Masked>
-  HETSP_INLINE void prepare_scores(const KeyStep& step, std::int32_t visible) {
+  HETSP_INLINE void prepare_scores(const Sight& seen) {
     if constexpr (Config::squashed) squash();
-    if (Masked && visible != see_all) mask(step);
+    if (Masked && !seen.first_whole) hide<0, Sight::half>(seen);
+    if (Masked && !seen.second_whole) hide<Sight::half, Sight::columns>(seen);
   }
 
   // Of the columns in blocks [Begin, End) of 8: give(pair of the accumulator, its weights rounded).
@@ -268,10 +309,35 @@ class ForwardConsumer {
   // An origin for a row that has none because it has seen nothing: its weights become 0.
   HETSP_INLINE static float or_zero(float top) { return top == -INFINITY ? 0.0f : top; }
 
-  // Gives the rows without an origin one, if they see something now.
-  HETSP_INLINE void begin_origin(float (&shrink)[2]) {
-    if (__any_sync(0xffffffffu, top_[0] == -INFINITY || top_[1] == -INFINITY))
-      move_origin(top_[0] == -INFINITY, top_[1] == -INFINITY, shrink);
+  HETSP_INLINE bool lacks_origin() const { return __any_sync(0xffffffffu, top_[0] == -INFINITY || top_[1] == -INFINITY) != 0; }
+
+  // Gives the rows without an origin one, if they see something now: the maximum of the tile's first 32 columns, or of all,
+  // where they see none of these. `shrink` has nothing to do: such a row's O and sum are 0.
+  HETSP_INLINE void begin_origin() {
+    if (!lacks_origin()) return;
+    const float factor = in_.factors.factor;
+    float high[2][4];
+#pragma unroll
+    for (int i = 0; i < 8; ++i)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const float x = s_[4 * (i / 2) + 2 * half + i % 2];
+        high[half][i % 4] = i < 4 ? x : fmaxf(high[half][i % 4], x);
+      }
+    float best[2];
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+      best[half] = fmaxf(fmaxf(high[half][0], high[half][1]), fmaxf(high[half][2], high[half][3]));
+#pragma unroll
+    for (int half = 0; half < 2; ++half) best[half] = fmaxf(best[half], shuffle_xor(best[half], 1));
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      best[half] = fmaxf(best[half], shuffle_xor(best[half], 2));
+      if (top_[half] == -INFINITY) top_[half] = best[half] * factor;
+    }
+    if (!lacks_origin()) return;
+    float nothing[2];
+    move_origin(top_[0] == -INFINITY, top_[1] == -INFINITY, nothing);
   }
 
   HETSP_INLINE void weigh_anew(Weights& w) {
@@ -343,26 +409,36 @@ class ForwardConsumer {
     }
   }
 
-  // A thread's columns of a row are a run of bits: number 2 j + e is column 8 j + 2 (lane mod 4) + e.
-  HETSP_INLINE void mask(const KeyStep& step) {
+  HETSP_INLINE Sight sight(const KeyStep& step) const {
     const int column = 2 * (lane_index() % 4);
+    Sight seen;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int row = row_ + 8 * half;
       const bool member = step.member_begin <= row && row < step.member_end;
       const int begin = columns_before(row + step.left - column);
-      const int end = member ? columns_before(smaller(step.end, row + step.right) - column) : 0;
-#pragma unroll
-      for (int word = 0; word < keys / 4; word += 32) {
-        const std::uint32_t bits = low_bits(end - word) & ~low_bits(begin - word);
-#pragma unroll
-        for (int i = word; i < word + 32 && i < keys / 4; ++i) {
-          float& x = s_[4 * (i / 2) + 2 * half + i % 2];
-          x = (bits >> (i - word) & 1u) != 0 ? x : -INFINITY;
-        }
-      }
+      const int end = columns_before((member ? smaller(step.end, row + step.right) : 0) - column);
+      seen.bits[half] = low_bits(end) & ~low_bits(begin);
     }
+    constexpr std::uint32_t first = 0xffffu, second = 0xffffffffu >> (32 - Sight::columns) & ~first;
+    const std::uint32_t both = seen.bits[0] & seen.bits[1], either = seen.bits[0] | seen.bits[1];
+    seen.first_whole = !__any_sync(0xffffffffu, (both & first) != first);
+    seen.second_whole = !__any_sync(0xffffffffu, (both & second) != second);
+    seen.second_hidden = !__any_sync(0xffffffffu, (either & second) != 0);
+    return seen;
   }
+
+  template <int Begin, int End>
+  HETSP_INLINE void hide(const Sight& seen) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+#pragma unroll
+      for (int i = Begin; i < End; ++i) {
+        float& x = s_[4 * (i / 2) + 2 * half + i % 2];
+        x = (seen.bits[half] >> i & 1u) != 0 ? x : -INFINITY;
+      }
+  }
+
   // Of columns 0, 1, 8, 9, 16, 17, ...: how many are before `bound`.
   HETSP_INLINE static int columns_before(int bound) { return (bound >> 3) * 2 + smaller(bound & 7, 2); }
   HETSP_INLINE static std::uint32_t low_bits(int count) {
@@ -373,19 +449,6 @@ class ForwardConsumer {
     if (!__any_sync(0xffffffffu, shrink[0] != 1.0f || shrink[1] != 1.0f)) return;
 #pragma unroll
     for (int i = 0; i < dim_v / 2; ++i) o_[i] *= shrink[i / 2 % 2];
-  }
-
-  // Zeroes the rows of V from `from` on, half of them here and half in the other warpgroup.
-  HETSP_INLINE void clear_values(int from) {
-    wait(shared_.v_full[v_.stage], v_.parity);  // v_ stands at the step's values: those before have been used
-    unsigned char* const tile = shared_.v[v_.stage];
-    const int thread = group_ * 128 + warp_index() % 4 * 32 + lane_index();
-    for (int i = thread; i < (keys - from) * 8 * VTile::panels; i += consumer_groups * 128) {
-      const int panel = i % VTile::panels, chunk = i / VTile::panels;
-      *reinterpret_cast<Words4*>(tile + panel * VTile::panel_bytes + from * 128 + chunk * 16) = {{0, 0, 0, 0}};
-    }
-    fence_async_proxy();
-    named_sync(barrier_tail, consumer_groups * 128);
   }
 
   // When all lanes of the warp are through with what the barrier guards.
@@ -406,6 +469,7 @@ class ForwardConsumer {
   Turn<Config::stages> k_, v_;
   int item_ = 0;          // of the ring of items
   bool pending_ = false;  // p_ holds weights whose values are still to come
+  bool fresh_ = true;     // O is still to be begun: its next values are not added
   bool owed_ = false;     // O belongs to the item before
   float s_[keys / 2];
   std::uint32_t p_[keys / 16][4];

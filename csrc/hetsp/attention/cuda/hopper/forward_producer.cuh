@@ -9,21 +9,28 @@
 
 namespace hetsp::attention::cuda::hopper {
 
-// Where the producer of a chain stands.
+// Where the producer of a chain stands; and from which row on the values to be brought are to be swept, < 0 where none follow.
 template <bool Chained>
-struct LinkPlace {};
+struct LinkPlace {
+  std::int32_t sweep_from_ = 0;
+  HETSP_INLINE std::int32_t sweep_from() const { return sweep_from_; }
+  HETSP_INLINE void set_sweep_from(std::int32_t row) { sweep_from_ = row; }
+};
 template <>
 struct LinkPlace<true> {
-  // Registers are few. Four bits each: the item's link, that of the values to be brought; above, how many pieces are here.
+  // Registers are few. Four bits each: the item's link, that of the values to be brought; eight each: how many pieces are here,
+  // sweep_from.
   std::int32_t links_ = 0;
   std::int32_t place_ = 0;  // of the item among those of a link
 
   HETSP_INLINE std::int32_t link() const { return links_ & 15; }
   HETSP_INLINE std::int32_t link_of_values() const { return links_ >> 4 & 15; }
-  HETSP_INLINE std::int32_t here() const { return links_ >> 8; }
+  HETSP_INLINE std::int32_t here() const { return links_ >> 8 & 255; }
+  HETSP_INLINE std::int32_t sweep_from() const { return (links_ >> 16) == 255 ? -1 : links_ >> 16; }
   HETSP_INLINE void set_link(std::int32_t link) { links_ = (links_ & ~15) | link; }
   HETSP_INLINE void set_link_of_values() { links_ = (links_ & ~(15 << 4)) | link() << 4; }
-  HETSP_INLINE void set_here() { links_ = (links_ & 255) | (link() + 1) << 8; }
+  HETSP_INLINE void set_here() { links_ = (links_ & ~(255 << 8)) | (link() + 1) << 8; }
+  HETSP_INLINE void set_sweep_from(std::int32_t row) { links_ = (links_ & 0xffff) | (row & 255) << 16; }
 };
 
 template <class Config>
@@ -80,14 +87,22 @@ class ForwardProducer : LinkPlace<Config::chained> {
       }
 #pragma unroll 1
       while (more) {
-        const std::int32_t token = walk.token();
+        const std::int32_t token = walk.token(), strangers = Config::chained ? 0 : walk.strangers();
         more = load_keys(walk, head_kv);
         load_values();  // one step behind the keys, as the consumers want them
         waiting_ = true, head_ = head_kv, token_ = token;
-        if constexpr (Config::chained) this->set_link_of_values();
+        if constexpr (Config::chained) {
+          this->set_link_of_values();
+          this->set_sweep_from(
+              shared_.step[(k_.stage + Config::stages - 1) % Config::stages].end);  // strangers or zeros follow
+        } else {
+          this->set_sweep_from(strangers);
+        }
       }
       number = following;
     }
+    load_values();
+    waiting_ = true, token_ = nothing, this->set_sweep_from(-1);
     load_values();
   }
 
@@ -157,13 +172,14 @@ class ForwardProducer : LinkPlace<Config::chained> {
     if (!waiting_) return;
     waiting_ = false;
     wait(shared_.v_empty[v_.stage], v_.parity ^ 1u);
+    shared_.sweep_from[v_.stage] = this->sweep_from();
     if (token_ == nothing) {
-      arrive(shared_.v_full[v_.stage]);
+      arrive(shared_.v_here[v_.stage]);
     } else {
-      arrive_and_expect(shared_.v_full[v_.stage], Config::VTile::bytes);
+      arrive_and_expect(shared_.v_here[v_.stage], Config::VTile::bytes);
 #pragma unroll
       for (int panel = 0; panel < Config::VTile::panels; ++panel)
-        load_box(shared_.v[v_.stage] + panel * Config::VTile::panel_bytes, value_map(), shared_.v_full[v_.stage], panel * 64,
+        load_box(shared_.v[v_.stage] + panel * Config::VTile::panel_bytes, value_map(), shared_.v_here[v_.stage], panel * 64,
                  head_, token_);
     }
     v_.next();
@@ -183,11 +199,11 @@ class ForwardProducer : LinkPlace<Config::chained> {
   // An item whose rows see nothing, or none at all: one step that nobody sees, and no copies.
   HETSP_INLINE void tell_empty(const Told& item) {
     wait(shared_.k_empty[k_.stage], k_.parity ^ 1u);
-    shared_.step[k_.stage] = {0, 0, 0, 0, 0, Config::keys, see_none, 1};
+    shared_.step[k_.stage] = {0, 0, 0, 0, 0, see_none, 1};
     arrive(shared_.k_full[k_.stage]);
     k_.next();
     load_values();
-    waiting_ = true, token_ = nothing;
+    waiting_ = true, token_ = nothing, this->set_sweep_from(Config::keys);
     wait(shared_.q_empty[q_.stage], q_.parity ^ 1u);
     tell(item);
     arrive(shared_.q_full[q_.stage]);

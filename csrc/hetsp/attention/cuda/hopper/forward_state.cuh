@@ -29,9 +29,9 @@ struct ForwardConfig {
   static constexpr int stages = 2;                  // of K and of V
   static constexpr int q_stages = Dim <= 128 ? 2 : 1;  // as many as fit
   static constexpr bool carry = q_stages > 1;       // a tile's last values are added beside the next tile's first scores
-  // Blocks of 8 columns that are weighed before the values of the last step are waited for. More of them were slower, and there
-  // are no registers for more; with a head_dim of 256 for none.
-  static constexpr int early = Dim == 256 ? 0 : keys / 32;
+  // Blocks of 8 columns that are weighed before the values of the last step are waited for. More of them were slower; with a
+  // head_dim of 256 there are no registers for any.
+  static constexpr int early = Dim == 256 ? 0 : Dim == 128 ? 6 : keys / 32;
   // How far the weights of a row may grow above that of its first maximum before it gets a new one. Far from where O could
   // overflow, or a weight in float16; and seldom reached: 14 in units of the scores.
   static constexpr float growth = std::is_same_v<Element, Float16> ? 0x1p14f : 0x1p20f;
@@ -45,7 +45,7 @@ constexpr int consumer_warps = 4 * consumer_groups;
 // Registers of a producer and of a consumer thread: together no more than 3 * 168, what the launch gives.
 constexpr int producer_registers = 56, consumer_registers = 224;
 
-enum : int { barrier_turn = 1, barrier_tail = barrier_turn + consumer_groups };  // named barriers
+enum : int { barrier_turn = 1 };  // the first of the consumers' named barriers
 
 // From a product q . k to a weight 2^(factor s - top): s is the product itself; or, where `squashed`, softcap - 2 softcap /
 // (2^(inner product) + 1), which is softcap tanh(scale product / softcap); or inner product, where the scale is not positive: a
@@ -81,23 +81,28 @@ struct alignas(1024) ForwardShared {
   unsigned char q[Config::q_stages][Config::QTile::bytes];
   unsigned char k[Config::stages][Config::KTile::bytes];
   unsigned char v[Config::stages][Config::VTile::bytes];
-  SoftmaxPair past[Config::carry ? consumer_groups * 128 : 1];
+  // With `carry`, of each consumer warp: the states of the item before, and when they have been read its rows on their way out.
+  alignas(128) unsigned char rows[Config::carry ? consumer_warps : 1][Config::carry ? 16 * Config::dim_v * 2 : 16];
   KeyStep step[Config::stages];  // of k's stage
+  std::int32_t sweep_from[Config::stages];  // of v's stage: its rows from here on are to be zeroed; < 0: the end
   // An item is read until its rows are written, beside the first step of the next: three may be told before that is over.
   static constexpr int items = 4;
   typename Config::Item item[items];
   Barrier q_full[Config::q_stages], q_empty[Config::q_stages];
-  Barrier k_full[Config::stages], k_empty[Config::stages], v_full[Config::stages], v_empty[Config::stages];
+  Barrier k_full[Config::stages], k_empty[Config::stages];
+  Barrier v_here[Config::stages], v_full[Config::stages], v_empty[Config::stages];  // brought, swept, used
 
   HETSP_INLINE void begin() {  // one thread
     for (int i = 0; i < Config::q_stages; ++i) init(q_full[i], 1), init(q_empty[i], consumer_warps);
     for (int i = 0; i < Config::stages; ++i) {
       init(k_full[i], 1), init(k_empty[i], consumer_warps);
-      init(v_full[i], 1), init(v_empty[i], consumer_warps);
+      init(v_here[i], 1), init(v_full[i], 1), init(v_empty[i], consumer_warps);
     }
     fence_barrier_init();
   }
 };
+
+constexpr int most_shared_bytes = 227 * 1024;  // of a block
 
 // Where a pipeline stands: its stage, and the parity of that stage's phase.
 template <int Stages>

@@ -30,7 +30,6 @@ enum Visible : std::int32_t { see_none, see_some, see_all };
 struct alignas(16) KeyStep {
   std::int32_t left, right, end;
   std::int32_t member_begin, member_end;
-  std::int32_t clear_from;  // V rows from here on belong to others: to be zeroed. As many as the tile has: none
   std::int32_t visible;     // two bits a warpgroup: what its rows see of the tile, at most
   std::int32_t is_last;     // of its query tile
 
@@ -66,11 +65,14 @@ class KeyWalk {
 
   [[nodiscard]] __device__ std::int32_t token() const { return key_; }  // the row of k and v where the step begins
 
+  // Rows of V from here on belong to others; Keys: none do. Behind the tensor the copy engine writes zeros.
+  [[nodiscard]] __device__ std::int32_t strangers() const {
+    return k_end_ < walked_params(params_).shape.total_k ? end() : Keys;
+  }
+
   __device__ void describe(KeyStep& step) const {
     step.left = left(), step.right = right(), step.end = end();
     step.member_begin = member_begin_, step.member_end = member_end_;
-    step.clear_from =
-        k_end_ < walked_params(params_).shape.total_k ? step.end : Keys;  // behind the tensor the copy engine writes zeros
     step.visible = visible_;
   }
 

@@ -57,6 +57,14 @@ __device__ inline std::uint32_t shared_address(const void* pointer) {
 // The cache line of 128 bytes that holds the address will be read: to L2.
 __device__ inline void prefetch_line(const void* global) { asm volatile("prefetch.global.L2 [%0];" ::"l"(global)); }
 
+// Four 8 x 8 matrices of 16-bit numbers to shared memory: lane l brings the place of row l mod 8 of matrix l / 8, 16 bytes, and
+// in tile[m] columns 2 (l mod 4) and + 1 of row l / 4 of matrix m.
+__device__ inline void store_matrices(void* row, const std::uint32_t (&tile)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(row)), "r"(tile[0]),
+               "r"(tile[1]), "r"(tile[2]), "r"(tile[3])
+               : "memory");
+}
+
 template <class T>
 __device__ inline T shuffle(T value, int lane) {
   return __shfl_sync(0xffffffffu, value, lane);
