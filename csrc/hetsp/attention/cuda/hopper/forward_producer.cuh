@@ -199,7 +199,7 @@ class ForwardProducer : LinkPlace<Config::chained> {
   // An item whose rows see nothing, or none at all: one step that nobody sees, and no copies.
   HETSP_INLINE void tell_empty(const Told& item) {
     wait(shared_.k_empty[k_.stage], k_.parity ^ 1u);
-    shared_.step[k_.stage] = {0, 0, 0, 0, 0, see_none, 1};
+    shared_.step[k_.stage] = {0, 0, 0, 0, 0, see_none, 1, 0};
     arrive(shared_.k_full[k_.stage]);
     k_.next();
     load_values();

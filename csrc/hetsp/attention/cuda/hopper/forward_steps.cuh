@@ -32,6 +32,7 @@ struct alignas(16) KeyStep {
   std::int32_t member_begin, member_end;
   std::int32_t visible;     // two bits a warpgroup: what its rows see of the tile, at most
   std::int32_t is_last;     // of its query tile
+  std::int32_t clear_from;  // strangers(), for who clears them by the step; not described
 
   __device__ std::int32_t visible_to(int group) const { return visible >> (2 * group) & 3; }
 };

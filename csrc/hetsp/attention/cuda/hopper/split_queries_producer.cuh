@@ -40,7 +40,7 @@ struct SplitQueriesProducer {
   __device__ bool bring(KeyWalk<Shared::keys, BackwardParams>& walk, int head) {
     const unsigned k_stage = turn % Shared::k_stages, v_stage = turn % Shared::v_stages;
     wait(shared.k_empty[k_stage], turn / Shared::k_stages % 2 ^ 1);
-    if (lane == 0) walk.describe(shared.step[k_stage]);
+    if (lane == 0) walk.describe(shared.step[k_stage]), shared.step[k_stage].clear_from = walk.strangers();
     const std::int32_t token = walk.token();
     const bool more = walk.advance();
     if (lane == 0) {
