@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from bench.attention.cuda_contenders import OURS, Contenders, contenders, difference, kernels_of
+from bench.attention.cuda_contenders import LISTS_GIVEN, OURS, Contenders, contenders, difference, kernels_of
 from bench.attention.cuda_rows import ROWS, Row
 from bench.support import Comparison, describe_machine, render
 from bench.support.device_timing import ClockLog, EventSampler, host_sampler
@@ -200,7 +200,7 @@ def remarks(record: dict[str, Any]) -> str:
 
 def table(records: list[dict[str, Any]]) -> str:
     """One line a row: TFLOP/s of all, our ratio to varlen_attn, clock and power, verdicts."""
-    columns = (OURS, "varlen_attn", "cuDNN SDPA", "flash SDPA")
+    columns = (OURS, LISTS_GIVEN, "varlen_attn", "cuDNN SDPA", "flash SDPA")
     lines = [f"{'TFLOP/s':<44}" + "".join(f"{name:>12}" for name in columns) + f"{'x varlen':>9}{'SM MHz':>8}{'W':>6}  bars"]
     for record in records:
         if "failed" in record:

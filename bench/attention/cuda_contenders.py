@@ -20,6 +20,7 @@ import hetsp_ext as hetsp
 from .cuda_rows import EQUAL_WORK, Problem
 
 OURS = "hetsp"
+LISTS_GIVEN = "lists given"  # ours in every layer of a step but its first, which makes the lists for all
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 Call = Callable[[], object]  # returns a tensor or several, the same ones for every contender of a problem
 
@@ -57,6 +58,19 @@ class Batch:
         return hetsp.varlen_attention(
             q, k, v, self.cu, self.cu, longest, longest, causal=causal, deterministic=deterministic, return_lse=False
         )
+
+    def in_a_layer(self) -> Attend:
+        p = self.problem
+        rows, longest = sum(p.lengths), max(p.lengths)
+        segments = hetsp.varlen_segments(self.cu, self.cu, rows, rows, longest, longest, causal=p.causal)
+        lists = hetsp.attention_lists(segments, rows, rows)
+
+        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            out = hetsp.segment_attention(q, k, v, segments, return_lse=False, lists=lists)
+            assert isinstance(out, Tensor)
+            return out
+
+        return attend
 
     def varlen_attn(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         from torch.nn.attention.varlen import varlen_attn
@@ -111,6 +125,8 @@ def of_batch(problem: Problem, device: str) -> Contenders:
     found.add("varlen_attn", lambda: batch.call(batch.varlen_attn))
     found.add("cuDNN SDPA", lambda: batch.call(batch.sdpa(SDPBackend.CUDNN_ATTENTION)))
     found.add("flash SDPA", lambda: batch.call(batch.sdpa(SDPBackend.FLASH_ATTENTION)))
+    if len(problem.lengths) > 1:
+        found.add(LISTS_GIVEN, lambda: batch.call(batch.in_a_layer()))
     return found
 
 
