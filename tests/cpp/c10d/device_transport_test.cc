@@ -156,7 +156,8 @@ TEST(a_rank_that_dies_ends_what_is_open_and_no_kernel_is_left) {
     Group group(stub, grid(1, 3, 1), {.seed = seed});
     CHECK_EQ(group.settled(), std::string());
     Messages messages;
-    for (int rank = 0; rank < 3; ++rank) messages.push_back(group.send(rank, (rank + 1) % 3, 2'000'000, 0));
+    for (int rank = 0; rank < 3; ++rank)  // that to rank 2 is too long to be whole before the death, however late that comes
+      messages.push_back(group.send(rank, (rank + 1) % 3, rank == 1 ? 20'000'000 : 2'000'000, 0));
     std::this_thread::sleep_for(std::chrono::milliseconds(seed * 3));
     group.kill(2);
     for (auto& message : messages) {
