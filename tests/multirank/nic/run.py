@@ -34,7 +34,7 @@ from tests.support.ranks import RankFailure, context
 
 CLONE_NEWNET = 0x40000000
 REPORT, STACKS = signal.SIGUSR2, signal.SIGUSR1  # what a rank prints when it gets them
-QUIET = 15.0  # seconds without a word before they are asked
+QUIET = 15.0  # seconds without a word before they are asked, or a quarter of what they have: a benchmark's take long
 LAST = 10.0  # seconds from SIGKILL to the end of every process
 
 
@@ -128,6 +128,7 @@ class Run:
         own_environment: Callable[[int], Mapping[str, str | None]] = lambda rank: {},
     ) -> None:
         self.seconds, self.size = seconds, len(HOSTS) * per_host
+        self.quiet = max(QUIET, seconds / 4)
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)
         (folder / "topology.json").write_text(json.dumps(topology or hosts.topology(per_host)))
@@ -224,10 +225,10 @@ class Run:
     def _listen(self, word: str, missing: Collection[int]) -> None:
         open_lines = [line for line in self._lines if not line.closed]
         left = self._deadline - time.monotonic()
-        ready = connections.wait(open_lines, max(0.0, min(left, QUIET))) if open_lines else []
-        if not ready and open_lines and left > QUIET:
+        ready = connections.wait(open_lines, max(0.0, min(left, self.quiet))) if open_lines else []
+        if not ready and open_lines and left > self.quiet:
             self.ask()
-            quiet = f"{QUIET} s without a word, and ranks {missing} have not said {word}{self._printed()}"
+            quiet = f"{self.quiet} s without a word, and ranks {missing} have not said {word}{self._printed()}"
             print(quiet, file=sys.stderr, flush=True)
             ready = connections.wait(open_lines, max(0.0, self._deadline - time.monotonic()))
         if not ready:

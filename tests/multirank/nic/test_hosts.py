@@ -137,11 +137,9 @@ def test_a_rank_that_hangs_prints_its_stacks(hosts: Hosts) -> None:
             run.results()
 
 
-def test_a_test_that_hears_nothing_says_who_is_silent(
-    hosts: Hosts, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(run_module, "QUIET", 0.5)
+def test_a_test_that_hears_nothing_says_who_is_silent(hosts: Hosts, capsys: pytest.CaptureFixture[str]) -> None:
     with Run(hosts, sleep, 2.0, per_host=1, seconds=30) as run:
+        run.quiet = 0.5
         run.hear("pid")
         assert run.results() == [0, 1]
     told = capsys.readouterr().err
