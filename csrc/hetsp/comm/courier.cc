@@ -353,8 +353,12 @@ Time Courier::deadline() const {
 
 bool Courier::idle() const {
   const auto busy = [](const auto& entry) { return !entry.second.waiting.empty(); };
+  const auto owing = [&](const auto& entry) {
+    return entry.second.rail.owes_ack() && !routes_.is_gone(entry.second.link.peer);
+  };
   return stranded_.empty() && std::none_of(locals_.begin(), locals_.end(), busy) &&
-         std::none_of(rails_.begin(), rails_.end(), busy) &&
+         std::none_of(rails_.begin(), rails_.end(), busy) && std::none_of(rails_.begin(), rails_.end(), owing) &&
+         std::none_of(controls_.begin(), controls_.end(), owing) &&
          std::none_of(frames_.begin(), frames_.end(), [](const auto& entry) { return !entry.second.done; });
 }
 

@@ -15,6 +15,9 @@ namespace {
 constexpr Time kNever = std::numeric_limits<Time>::max();
 constexpr Time kAsk = 100'000'000;  // a silent control link is asked so often at first, then half as often each time,
 constexpr Time kAskSlowly = 1'600'000'000;  // ... down to this
+constexpr Time kAckDelay = 2'000'000;        // of small frames: one ack for what comes meanwhile,
+constexpr std::size_t kAckBytes = 64 * 1024;  // ... or for so much of it,
+constexpr int kAckFrames = 16;                // ... or for so many
 constexpr Time kLate = 1'000'000;  // a poll that comes later than this was late
 
 // a - b of numbers that wrap around.
@@ -48,7 +51,10 @@ struct Rail::State {
   Time verdict_at = 0;
   Time ask_at = 0, ask_every = kAsk;
   Time wake = kNever;
-  bool ack_due = false, probe_due = false, reset_due = false, went_down = false, came_up = false;
+  Time ack_at = kNever;         // when what has arrived is acknowledged
+  std::size_t ack_bytes = 0;    // ... how much that is,
+  int ack_frames = 0;           // ... and how many
+  bool probe_due = false, reset_due = false, went_down = false, came_up = false;
   std::vector<std::uint64_t> acknowledged, returned;
   RailStatistics statistics;
 
@@ -113,7 +119,8 @@ struct Rail::State {
     phase = Phase::connecting;
     flights.clear();
     reset_due = true;
-    ack_due = probe_due = false;
+    probe_due = false;
+    forget_acks();
   }
 
   void come_up() {
@@ -164,7 +171,7 @@ struct Rail::State {
     if (header.hop == 0) return header.kind == Kind::probe ? Arrived::done : Arrived::deliver;
     const std::int32_t beyond = distance(header.hop, received);
     if (beyond > 64) return Arrived::stale;  // nobody sends so far above a gap
-    ack_due = true;
+    owe_ack(header.kind, bytes);
     const std::uint64_t bit = beyond > 0 ? std::uint64_t{1} << static_cast<unsigned>(beyond - 1) : 0;
     if (beyond <= 0 || (above & bit) != 0) return Arrived::done;  // again
     above |= bit;
@@ -174,6 +181,24 @@ struct Rail::State {
     }
     statistics.bytes_received += bytes;
     return header.kind == Kind::probe ? Arrived::done : Arrived::deliver;
+  }
+
+  // After a goodbye, or its own death, the other end hears nothing any more.
+  static bool waits(Kind kind) {
+    return kind != Kind::chunk && kind != Kind::probe && kind != Kind::goodbye && kind != Kind::cause;
+  }
+
+  void owe_ack(Kind kind, std::size_t bytes) {
+    ack_bytes += bytes;
+    ++ack_frames;
+    const bool later = waits(kind) && ack_bytes < kAckBytes && ack_frames < kAckFrames;
+    ack_at = std::min(ack_at, later ? now + kAckDelay : now);
+  }
+
+  void forget_acks() {
+    ack_at = kNever;
+    ack_bytes = 0;
+    ack_frames = 0;
   }
 
   // It is later. Where poll() was due before, nobody was here to hear an ack: that time counts neither as silence nor as the
@@ -222,7 +247,9 @@ struct Rail::State {
     wake = deadline();
   }
 
-  Time deadline() const {
+  Time deadline() const { return std::min(ack_at, verdict_deadline()); }
+
+  Time verdict_deadline() const {
     switch (phase) {
       case Phase::up:
         if (open > 0) return progress + clock.patience();
@@ -278,7 +305,8 @@ void Rail::connected(std::uint16_t generation, Time now) {
   s.clock.restart();
   s.phase = State::Phase::trying;
   s.progress = now;
-  s.ack_due = s.reset_due = false;
+  s.reset_due = false;
+  s.forget_acks();
   s.probe_due = true;
 }
 
@@ -300,12 +328,15 @@ bool Rail::take_reset() { return std::exchange(state_->reset_due, false); }
 bool Rail::take_went_down() { return std::exchange(state_->went_down, false); }
 bool Rail::take_came_up() { return std::exchange(state_->came_up, false); }
 
+bool Rail::owes_ack() const { return state_->ack_at != kNever; }
+
 bool Rail::take_own(Header& header, std::vector<std::byte>& payload) {
   State& s = *state_;
   payload.clear();
   header = {};
   header.generation = s.generation;
-  if (std::exchange(s.ack_due, false)) {
+  if (s.ack_at <= s.now) {
+    s.forget_acks();
     header.kind = Kind::ack;
     header.transfer = static_cast<std::uint64_t>(s.now);
     header.value = s.received;

@@ -3,7 +3,8 @@
 // The wire below delivers in order or stalls (TCP hides loss as delay), so nothing is sent twice on one connection. Every
 // counted frame has a hop number, from 1 in every generation; the other end's rail acknowledges what has arrived: everything up
 // to a number (Header::value) and what came above a gap (Header::tag, bit i = number + 1 + i), and when the ack left by that
-// end's clock (Header::transfer). From the acknowledgements come
+// end's clock (Header::transfer). Chunks and probes are acknowledged at once, small frames together, up to 2 ms later: an ack
+// costs both ends as much as a small frame does. From the acknowledgements come
 //   - the window: rate x (shortest ack time + 5 ms) and two chunks, so that little stands before a control frame and little is
 //     lost with a rail that dies; and rate x half the time that acks wait behind the other direction's chunks: without it the
 //     direction with the smaller window starves, by the ratio of the two;
@@ -76,6 +77,7 @@ class Rail {
   bool take_reset();  // Transport::reset is due; tell the other end by another way, it may not notice
   bool take_went_down();  // since the last call
   bool take_came_up();
+  [[nodiscard]] bool owes_ack() const;
   // A frame of the rail itself (ack, probe) that is due, also while it is not up; put it on the wire before anything else,
   // without put(). The caller fills in job, source, destination and rail.
   bool take_own(Header& header, std::vector<std::byte>& payload);

@@ -70,6 +70,41 @@ TEST(frames_are_numbered_and_their_acks_name_them) {
   CHECK(rail.take_returned().empty());
 }
 
+TEST(small_frames_are_acknowledged_together_a_little_later) {
+  Rail rail({}, true, 0);
+  const auto small = [&](std::uint32_t hop, std::size_t bytes = 0) {
+    rail.arrive(frame(hop, 0, Kind::offer), std::vector<std::byte>(bytes), 0);
+  };
+  small(1);
+  small(2, 8);
+  CHECK(rail.owes_ack());
+  CHECK(own(rail).kind == kNothing);
+  CHECK_EQ(rail.deadline(), 2 * kMs);
+  rail.poll(2 * kMs - 1);
+  CHECK(own(rail).kind == kNothing);
+  rail.poll(2 * kMs);
+  CHECK_EQ(own(rail).value, 2U);
+  CHECK(own(rail).kind == kNothing && !rail.owes_ack());
+  CHECK(rail.deadline() > 2 * kMs);
+
+  for (std::uint32_t hop = 3; hop < 18; ++hop) small(hop);
+  CHECK(own(rail).kind == kNothing);
+  small(18);  // the 16th
+  CHECK_EQ(own(rail).value, 18U);
+  small(19, 32768);
+  CHECK(own(rail).kind == kNothing);
+  small(20, 32768);  // 64 KB
+  CHECK_EQ(own(rail).value, 20U);
+  for (const Kind kind : {Kind::chunk, Kind::probe}) {
+    small(21 + 2 * (kind == Kind::probe));
+    rail.arrive(frame(22 + 2 * (kind == Kind::probe), 0, kind), {}, 0);
+    CHECK_EQ(own(rail).value, 22U + 2 * (kind == Kind::probe));
+  }
+  small(25);
+  rail.connected(1, 3 * kMs);  // what the old connection brought is of no interest
+  CHECK(own(rail).kind == Kind::probe && !rail.owes_ack());
+}
+
 TEST(acks_of_what_was_never_sent_are_ignored) {
   Rail rail({}, true, 0);
   rail.put(7, 10, 0);
