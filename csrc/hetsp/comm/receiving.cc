@@ -129,7 +129,7 @@ void Receiving::on_offer(const Header& header, std::span<const std::byte> payloa
                 .canceled = canceled_early_[header.source].erase(header.transfer) > 0 || (header.flags & kGivenUp) != 0,
                 .payload = {payload.begin(), payload.end()}};
   // Not of ours, the sender never makes one: of another size, or one that a CPU would copy into a device's memory.
-  if (offer.eager && (offer.bytes != offer.payload.size() || (offer.bytes > 0 && is_on_device(offer.type)))) return;
+  if (offer.payload.size() != (offer.eager ? offer.bytes : 0) || (!offer.payload.empty() && is_on_device(offer.type))) return;
   for (Matcher::Match& match : matcher_.arrive(std::move(offer))) meet(match);
 }
 

@@ -49,6 +49,22 @@ TEST(cancels_before_their_offers_are_bounded) {
   CHECK(endpoint.receiving.canceled_early(1).empty());
 }
 
+// Only an eager offer brings its message; what comes with another, of as many bytes as the receive has, is not written
+// anywhere.
+TEST(an_offer_that_is_not_eager_brings_nothing) {
+  Deaf transport;
+  Endpoint endpoint(grid(2, 2, 1), 1, options, transport, 0);
+  const std::vector<std::byte> untouched(32, std::byte{0x5a}), payload(16);
+  std::vector<std::byte> memory = untouched;
+  endpoint.operations.begin(1, false, 0, 0);
+  endpoint.receiving.begin({.operation = 1, .peer = 0, .tag = 5, .bytes = std::span(memory).first(0)});
+  const Header header{
+      .kind = Kind::offer, .job = options.job, .transfer = 1, .tag = 5, .length = 16, .source = 0, .destination = 1};
+  endpoint.on_frame({Stage::local, 0, 0}, header, 0, payload);
+  CHECK(memory == untouched);
+  CHECK(endpoint.operations.find(1) != nullptr);
+}
+
 // A bundle tells the source of many chunks at once, and the end alone ends the message there.
 TEST(what_has_been_stored_is_told_in_bundles) {
   Group group(grid(1, 2, 1), options);
