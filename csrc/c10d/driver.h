@@ -86,7 +86,7 @@ class Driver {
 
   // Of the driver's thread.
   DeviceTransport* device_ = nullptr;  // null without a device
-  WireTransport* transport_ = nullptr;  // null when the engine is
+  WireTransport* transport_ = nullptr;  // of use while there is an engine
   comm::Engine* engine_ = nullptr;  // null before it begins and after it has ended
   std::unordered_map<comm::Operation, Open> open_;
   std::size_t open_sends_ = 0;
