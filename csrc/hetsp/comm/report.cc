@@ -80,8 +80,8 @@ std::string Report::of(const Endpoint& endpoint) {
   const auto& open = endpoint.operations.open();
   std::vector<std::pair<Operation, Operations::Open>> all(open.begin(), open.end());
   std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-  std::string text =
-      concat("rank ", endpoint.rank, " of ", endpoint.topology.ranks(), ": ", all.size(), " operations are open\n");
+  std::string text = concat("rank ", endpoint.rank, " of ", endpoint.topology.ranks(), ": ", all.size(),
+                            all.size() == 1 ? " operation is open\n" : " operations are open\n");
   for (const auto& [_, operation] : all)
     text += concat("  ", endpoint.operations.describe(operation, -1), ": ", progress(endpoint, operation), ", after ",
                    (endpoint.now - operation.since) / 1'000'000, " ms\n");

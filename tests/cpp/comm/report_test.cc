@@ -21,7 +21,7 @@ TEST(a_report_says_how_far_each_operation_is) {
   group.engine(0).send(1, 3, 5, sent, 9);
   group.engine(3).receive(2, 1, 6, other, 9);
   group.settle();
-  CHECK(says(0, "rank 0 of 4: 1 operations are open\n"));
+  CHECK(says(0, "rank 0 of 4: 1 operation is open\n"));
   CHECK(says(0, "sending to rank 3, transfer 1, rail 0: 20000 bytes, no receive for it is known"));
   CHECK(says(0, "rail 0 to rank 2: up, generation 1"));
   CHECK(says(3, "receiving from rank 1, no transfer begun, rail 1: no message for it has come"));
