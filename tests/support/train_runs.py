@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import multiprocessing.process
 import os
-import socket
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.support.meeting import open_meeting
 from tests.support.ranks import context
 
 MODEL = {
@@ -39,12 +39,12 @@ def write_documents(place: Path, sizes: Sequence[int] = SIZES) -> list[str]:
     return [str(word) for option in options.items() for word in option]
 
 
-def _rank(rank: int, size: int, port: int, arguments: list[str], folder: str) -> None:
+def _rank(rank: int, size: int, meeting: dict[str, str], arguments: list[str], folder: str) -> None:
     out = os.open(Path(folder, f"rank-{rank}.txt"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(out, 1)
     os.dup2(out, 2)
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(size)}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
+    os.environ |= {**meeting, "GLOO_SOCKET_IFNAME": "lo"}
     from hetsp_ext import cli
 
     os._exit(cli.main(["train", *arguments]))
@@ -56,11 +56,9 @@ class TrainRun:
     def __init__(self, ranks: int, arguments: Iterable[str], folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        self.store, meeting = open_meeting()
         self.processes: list[multiprocessing.process.BaseProcess] = [
-            context.Process(target=_rank, args=(rank, ranks, port, [*arguments, "--json"], str(folder)), daemon=True)
+            context.Process(target=_rank, args=(rank, ranks, meeting, [*arguments, "--json"], str(folder)), daemon=True)
             for rank in range(ranks)
         ]
         for process in self.processes:

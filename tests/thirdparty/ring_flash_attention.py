@@ -15,7 +15,6 @@ from __future__ import annotations
 import importlib
 import os
 import runpy
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +27,7 @@ from torch import Tensor
 
 from hetsp_ext.integrations import flash_attn, torch_attention
 from hetsp_ext.integrations._flash_attention import dense, packed
+from tests.support.meeting import open_meeting
 from tests.thirdparty import our_rings
 from tests.thirdparty.rewrite import rewritten
 
@@ -125,16 +125,10 @@ def worker(script: str, checkout: str, ring: str) -> None:
     runpy.run_path(script, run_name="__main__")
 
 
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
-
-
 def run_ranks(script: Path, checkout: Path, ring: str, ranks: int) -> str | None:
     """None where every rank ends well, else what the first failing one printed."""
-    shared = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    shared["PYTHONPATH"] = os.pathsep.join(sys.path)
+    _store, meeting = open_meeting()  # the store lives as long as this call
+    shared = {**meeting, "WORLD_SIZE": str(ranks), "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-m", "tests.thirdparty.ring_flash_attention", str(script), str(checkout), ring]
     outputs = [script.with_suffix(f".{rank}.log") for rank in range(ranks)]
     processes = [
