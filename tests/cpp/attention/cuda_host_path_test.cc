@@ -221,6 +221,25 @@ TEST(lists_are_built_once_for_all_calls) {
   }
 }
 
+// Kernels follow each other without a gap on Hopper. In a graph only kernels can, and whatever may be ahead of a call.
+TEST(lists_are_placed_early_behind_kernels) {
+  const auto early = [](std::int64_t rows, const fake_cuda::Device& device) {
+    Wish w;
+    w.rows = w.keys = rows;
+    served(forward_call(w), device, &the_stream);
+    std::string found;
+    for (const fake_cuda::Call& each : fake_cuda::calls())
+      for (const char* kernel : {"memset", "mark_kernel", "find_kernel", "sort_kernel", "list_kernel", "forward_kernel"})
+        if (each.kernel.find(kernel) != std::string::npos)
+          found += concat(found.empty() ? "" : " ", each.early ? "+" : "", kernel);
+    return found;
+  };
+  CHECK_EQ(early(1000, {}), "+list_kernel +forward_kernel");
+  CHECK_EQ(early(1000, {.captures = true}), "list_kernel +forward_kernel");
+  for (const bool captures : {false, true})
+    CHECK_EQ(early(100000, {.captures = captures}), "memset mark_kernel +find_kernel +sort_kernel +forward_kernel");
+}
+
 TEST(small_calls_are_launched_too) {
   fake_cuda::reset();
   const ConstView rows{tensor, 4 * 128, 128};

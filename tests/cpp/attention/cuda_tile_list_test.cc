@@ -1,5 +1,5 @@
-// The device's work list, built on the CPU (support/cuda_on_cpu.h), against the definition.
-#include "support/cuda_on_cpu.h"
+// The device's work list, built on the CPU (support/warp_on_cpu.h), against the definition.
+#include "support/warp_on_cpu.h"
 // The emulator's names must be known before the kernels.
 #include <algorithm>
 #include <random>

@@ -162,6 +162,10 @@ cudaError_t cudaMemsetAsync(void* memory, int value, std::size_t bytes, cudaStre
   state().calls.push_back({"memset", bytes, 0, 0, stream, false});
   return cudaSuccess;
 }
+cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
+  *status = state().device.captures ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+  return cudaSuccess;
+}
 cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** address, unsigned, unsigned long long,
                                              cudaDriverEntryPointQueryResult* result) {
   const bool found = state().device.encodes_maps && std::strcmp(name, "cuTensorMapEncodeTiled") == 0;

@@ -14,6 +14,7 @@ struct Device {
   int capability = 90, multiprocessors = 132, shared_bytes = 232448;  // the last: most a block may ask for
   int ordinal = 0;  // the current one
   bool present = true, encodes_maps = true;  // is there a driver; has it cuTensorMapEncodeTiled
+  bool captures = false;  // is every stream being captured into a graph
 };
 
 struct Call {

@@ -111,6 +111,11 @@ inline std::uint32_t warp_ballot(bool flag, const Place& where = Place::here()) 
 #define __shfl_sync(mask, value, lane) cuda_on_cpu::warp_shuffle(value, lane, {__FILE__, __LINE__})
 #define __shfl_xor_sync(mask, value, bits) \
   cuda_on_cpu::warp_shuffle(value, static_cast<int>(threadIdx.x % 32) ^ (bits), {__FILE__, __LINE__})
+#define __shfl_up_sync(mask, value, lanes)                                                                               \
+  cuda_on_cpu::warp_shuffle(value,                                                                                       \
+                            static_cast<int>(threadIdx.x % 32) < (lanes) ? static_cast<int>(threadIdx.x % 32)            \
+                                                                         : static_cast<int>(threadIdx.x % 32) - (lanes), \
+                            {__FILE__, __LINE__})
 #define __ballot_sync(mask, flag) cuda_on_cpu::warp_ballot(flag, {__FILE__, __LINE__})
 #define __any_sync(mask, flag) (cuda_on_cpu::warp_ballot(flag, {__FILE__, __LINE__}) != 0)
 #define __all_sync(mask, flag) (cuda_on_cpu::warp_ballot(!(flag), {__FILE__, __LINE__}) == 0)

@@ -253,6 +253,22 @@ def test_a_captured_graph_follows_new_lengths_and_numbers(family: str, no_family
 
 
 @gpu_only
+def test_a_call_with_given_lists_is_captured() -> None:  # ahead of the kernel stands a memset, not another kernel
+    q = torch.randn(700, 2, 64, dtype=torch.bfloat16)
+    cu = torch.tensor([0, 100, 700])
+    segments = hetsp.varlen_segments(cu, cu, 700, 700, 600, 600)
+    lists = hetsp.attention_lists(segments, 700, 700)
+    expected = hetsp.segment_attention(q, q, q, segments)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = hetsp.segment_attention(q, q, q, segments, lists=lists)
+    for _ in range(2):
+        graph.replay()
+        assert all(map(torch.equal, found, expected))
+
+
+@gpu_only
 def test_work_goes_to_the_current_stream() -> None:
     q = torch.randn(256, 2, 64)
     cu = torch.tensor([0, 256])

@@ -36,12 +36,12 @@ void clear(void* memory, std::int64_t bytes, void* stream) {
 }
 
 // The lists that a family walks, or all where they have been built for all calls.
-ListRequest lists_of(const ForwardParams& p, Family) {
-  return {p.segments, p.segment_count, p.shape, true, p.lists != nullptr};
+ListRequest lists_of(const ForwardParams& p, Family family) {
+  return {p.segments, p.segment_count, p.shape, true, p.lists != nullptr, family == Family::hopper};
 }
 ListRequest lists_of(const BackwardParams& p, Family family) {
   const bool both = family == Family::mma || hopper_backward_is_split(p) || p.lists != nullptr;
-  return {p.segments, p.segment_count, p.shape, both, true};
+  return {p.segments, p.segment_count, p.shape, both, true, family == Family::hopper};
 }
 
 // Parts of the workspace of the families that walk lists.

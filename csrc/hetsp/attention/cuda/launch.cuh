@@ -54,11 +54,13 @@ void launch_blocks_of(int threads, const char* name, void (*kernel)(Parameters..
 template <class... Parameters, class... Arguments>
 void launch_early(int threads, const char* name, void (*kernel)(Parameters...), std::int64_t blocks, std::size_t shared_bytes,
                   void* stream, const Arguments&... arguments) {
+  if (blocks <= 0) return;
   cudaLaunchAttribute early{};
   early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   early.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
-  config.gridDim = static_cast<unsigned>(blocks), config.blockDim = static_cast<unsigned>(threads);
+  config.gridDim = static_cast<unsigned>(smaller<std::int64_t>(blocks, 0x7fffffff)),
+  config.blockDim = static_cast<unsigned>(threads);
   config.dynamicSmemBytes = shared_bytes, config.stream = static_cast<cudaStream_t>(stream);
   config.attrs = &early, config.numAttrs = 1;
   check(cudaLaunchKernelEx(&config, kernel, arguments...), name);

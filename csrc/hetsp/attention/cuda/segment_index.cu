@@ -20,6 +20,7 @@ __global__ void __launch_bounds__(block_threads)
 
 __global__ void __launch_bounds__(block_threads)
     write_segments_kernel(const __grid_constant__ CuSeqlens cu_seqlens, Segment* segments) {
+  allow_next();
   write_segments(cu_seqlens, segments);
 }
 

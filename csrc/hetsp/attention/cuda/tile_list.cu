@@ -9,24 +9,33 @@ namespace {
 // Two blocks of 512 threads a multiprocessor: up to 64 registers a thread, of which none spills.
 constexpr int blocks_at_once = 2;
 
-__global__ void __launch_bounds__(list_threads) mark_kernel(const __grid_constant__ ListBuild build) { mark_list(build); }
+// What may be launched early touches nothing before wait_for_last, and lets the next kernel in behind it: that one may read at
+// once what was written ahead of the list.
+__global__ void __launch_bounds__(list_threads) mark_kernel(const __grid_constant__ ListBuild build) {
+  allow_next();
+  mark_list(build);
+}
 
 __global__ void __launch_bounds__(list_threads, blocks_at_once) find_kernel(const __grid_constant__ ListBuild build) {
   __shared__ __align__(16) unsigned char memory[sizeof(FindShared)];
   auto& shared = *reinterpret_cast<FindShared*>(memory);
+  wait_for_last();
+  allow_next();
   each_chunk(build, [&](const AxisList& list, std::int64_t chunk) { find_tiles(build, list, chunk, shared); });
 }
 
 __global__ void __launch_bounds__(list_threads) sort_kernel(const __grid_constant__ ListBuild build) {
   __shared__ __align__(16) unsigned char memory[sizeof(SortShared)];
-  allow_next();
   auto& shared = *reinterpret_cast<SortShared*>(memory);
+  wait_for_last();
+  allow_next();
   each_chunk(build, [&](const AxisList& list, std::int64_t chunk) { sort_tiles(list, chunk, shared); });
 }
 
 // All phases in one block: barriers order its own writes to global memory too.
 __global__ void __launch_bounds__(list_threads) list_kernel(const __grid_constant__ ListBuild build) {
   __shared__ __align__(16) unsigned char memory[larger(sizeof(FindShared), sizeof(SortShared))];
+  wait_for_last();
   allow_next();
   clear_marks(build);
   __syncthreads();
@@ -59,6 +68,13 @@ bool in_one_block(const ListRequest& request, ListPath path) {
   return path == ListPath::one_block || (path == ListPath::choose && fits_one_block(request));
 }
 
+// A graph can say of two kernels that the second may be placed early. What was captured ahead of a list may be anything.
+bool is_captured(void* stream) {
+  cudaStreamCaptureStatus status{};
+  check(cudaStreamIsCapturing(static_cast<cudaStream_t>(stream), &status), "cudaStreamIsCapturing");
+  return status != cudaStreamCaptureStatusNone;
+}
+
 ListBuild layout_of(const ListRequest& request, bool one_block, void* memory) {
   Carving carving(memory);
   return lay_out(request, one_block, carving);
@@ -81,19 +97,20 @@ TileLists build_tile_lists(const ListRequest& request, void* memory, void* strea
   require(request.segment_count < 0x7fffffff, request.segment_count, " segments: the CUDA kernels take fewer than 2^31 - 1");
   const bool one_block = in_one_block(request, path);
   const ListBuild build = layout_of(request, one_block, memory);
-  const auto queue = [&](const char* name, auto* kernel, std::int64_t blocks) {
+  const auto queue = [&](const char* name, auto* kernel, std::int64_t blocks, bool early) {
+    if (early) return launch_early(list_threads, name, kernel, blocks, 0, stream, build);
     launch_blocks_of(list_threads, name, kernel, blocks, 0, stream, build);
   };
   if (one_block) {
-    queue("tile_list", list_kernel, 1);
+    queue("tile_list", list_kernel, 1, request.early && !is_captured(stream));
   } else {
     check(cudaMemsetAsync(build.zeroed, 0, static_cast<std::size_t>(build.zeroed_words) * sizeof(std::uint32_t),
                           static_cast<cudaStream_t>(stream)),
           "tile_list, clear");
     const std::int64_t chunks = build.lists[0].chunks + build.lists[1].chunks;
-    queue("tile_list, mark", mark_kernel, ceil_div<std::int64_t>(build.segment_count * list_lanes, list_threads));
-    queue("tile_list, find", find_kernel, chunks);
-    queue("tile_list, sort", sort_kernel, chunks);
+    queue("tile_list, mark", mark_kernel, ceil_div<std::int64_t>(build.segment_count * list_lanes, list_threads), false);
+    queue("tile_list, find", find_kernel, chunks, request.early && request.segment_count > 0);
+    queue("tile_list, sort", sort_kernel, chunks, request.early);
   }
   return lists_in(build);
 }

@@ -70,14 +70,15 @@ __device__ inline void mark_list(const ListBuild& build) {
 }
 
 struct SortShared {
-  std::int32_t before[list_threads], total[list_threads];
-  std::int32_t offset[powers];                              // where the next tile of each power goes; high powers first
-  std::uint32_t members[powers][list_threads / 32];         // which threads hold a tile of each power
+  std::int32_t before[powers], total[powers];     // tiles of each power: of earlier chunks, of all
+  std::int32_t offset[powers];                    // where the next tile of each power goes; high powers first
+  std::uint32_t members[powers][list_warps];      // which threads hold a tile of each power
 };
 
 // Where the chunk's tiles of each power begin: behind all higher powers, and behind the same power of earlier chunks.
 __device__ inline void place_powers(const AxisList& list, std::int64_t chunk, SortShared& shared) {
   constexpr int team = list_threads / powers;
+  static_assert(team <= 32 && powers == 32, "a team lies in a warp, and a warp has a lane for each power");
   const int t = static_cast<int>(threadIdx.x);
   std::int32_t before = 0, total = 0;
   for (std::int64_t other = t % team; other < list.chunks; other += team) {
@@ -85,22 +86,21 @@ __device__ inline void place_powers(const AxisList& list, std::int64_t chunk, So
     total += number;
     if (other < chunk) before += number;
   }
-  shared.before[t] = before, shared.total[t] = total;
-  __syncthreads();
-  before = total = 0;
-  if (t < powers)
-    for (int i = 0; i < team; ++i) before += shared.before[t * team + i], total += shared.total[t * team + i];
-  __syncthreads();
-  if (t < powers) shared.total[t] = total;
+#pragma unroll
+  for (int other = team / 2; other > 0; other /= 2) {
+    before += __shfl_xor_sync(0xffffffffu, before, other);
+    total += __shfl_xor_sync(0xffffffffu, total, other);
+  }
+  if (t % team == 0) shared.before[t / team] = before, shared.total[t / team] = total;
   __syncthreads();
   if (t >= powers) return;
-  for (int higher = 0; higher < t; ++higher) before += shared.total[higher];
-  shared.offset[t] = before;
-  if (t == powers - 1 && chunk == 0) *list.count = before + total;  // no earlier chunk: all tiles of all powers
+  const WarpScanned higher = warp_scan(shared.total[t], [](std::int32_t a, std::int32_t b) { return a + b; });
+  shared.offset[t] = shared.before[t] + higher.before;
+  if (t == powers - 1 && chunk == 0) *list.count = higher.through;
 }
 
 __device__ inline void sort_tiles(const AxisList& list, std::int64_t chunk, SortShared& shared) {
-  constexpr int words = list_threads / 32;
+  constexpr int words = list_warps;
   const int t = static_cast<int>(threadIdx.x);
   __syncthreads();  // the last chunk still reads shared memory
   place_powers(list, chunk, shared);
@@ -119,6 +119,7 @@ __device__ inline void sort_tiles(const AxisList& list, std::int64_t chunk, Sort
       for (int w = 0; w < t / 32; ++w) place += __popc(shared.members[power][w]);
       list.tiles[place] = tile;
     }
+    if (begin + list_threads >= number) break;
     __syncthreads();
     if (t < powers)
       for (const std::uint32_t bits : shared.members[t]) shared.offset[t] += __popc(bits);

@@ -39,6 +39,7 @@ struct ListRequest {
   std::int64_t segment_count;
   Shape shape;
   bool queries, keys;  // which lists are wanted
+  bool early = false;  // compute capability 9.0: each kernel is placed while the one ahead of it still runs
 };
 
 struct TileLists {

@@ -5,6 +5,7 @@
 
 #include "hetsp/attention/cuda/segment_index.cuh"
 #include "hetsp/attention/cuda/tile_list_layout.cuh"
+#include "hetsp/attention/cuda/warp_scan.cuh"
 
 namespace hetsp::attention::cuda {
 
@@ -31,27 +32,37 @@ struct Meeting {
 };
 
 struct FindShared {
-  std::int32_t scan[list_threads];
+  std::int32_t of_warp[list_warps];
   Meeting part[list_threads];
   std::int32_t queue[list_threads];  // tiles that meet too many segments for one thread
   std::int32_t histogram[powers];
   std::int32_t queued, base, last_cut_group;
 };
 
-// Inclusive scan of shared.scan[0 .. count), count the same in all threads.
+struct Scanned {
+  std::int32_t before, all;  // of the threads before this one, and of all
+};
+
+// Joins a value of each thread; 0 joins as nothing.
 template <class Join>
-__device__ void scan(std::int32_t (&values)[list_threads], int count, Join join) {
-  const int t = static_cast<int>(threadIdx.x);
-  for (int step = 1; step < count; step *= 2) {
-    const std::int32_t before = t >= step ? values[t - step] : 0;  // 0 joins as nothing
-    __syncthreads();
-    values[t] = join(values[t], before);
-    __syncthreads();
+__device__ Scanned scan(std::int32_t value, std::int32_t (&of_warp)[list_warps], Join join) {
+  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
+  const WarpScanned own = warp_scan(value, join);
+  if (lane == 31) of_warp[warp] = own.through;
+  __syncthreads();
+  Scanned result{own.before, 0};
+#pragma unroll
+  for (int w = 0; w < list_warps; ++w) {
+    if (w == warp) result.before = join(result.all, own.before);
+    result.all = join(result.all, of_warp[w]);
   }
+  __syncthreads();
+  return result;
 }
 
 // Position in its block, 0 .. tile_rows - 1, of the last cut before the chunk: tiles keep its distance from block to block.
 __device__ inline int phase_before(const AxisList& list, std::int64_t first_group, FindShared& shared) {
+  if (first_group == 0) return 0;
   if (threadIdx.x == 0) shared.last_cut_group = -1;
   __syncthreads();
   for (std::int64_t end = first_group; end > 0; end -= list_threads) {
@@ -113,28 +124,22 @@ __device__ inline int cut_chunk(const AxisList& list, std::int64_t chunk, FindSh
   const int phase = phase_before(list, first_group, shared);
   const std::int64_t block = block0 + t;
   const bool mine = t < count;
-  Starts starts{};
-  if (mine) starts = cuts_of(list, block);
+  Starts starts{}, behind{};
+  if (mine) starts = cuts_of(list, block), behind = cuts_of(list, block + 1);
   const int own = mine ? starts.last() : -1;
-  shared.scan[t] = own < 0 ? 0 : t * static_cast<int>(tile_rows) + own + 1;
-  __syncthreads();
-  scan(shared.scan, count, [](std::int32_t a, std::int32_t b) { return larger(a, b); });
-  const std::int32_t before = t == 0 ? 0 : shared.scan[t - 1];
+  const std::int32_t last_cut = own < 0 ? 0 : t * static_cast<int>(tile_rows) + own + 1;
+  const std::int32_t before =
+      scan(last_cut, shared.of_warp, [](std::int32_t a, std::int32_t b) { return larger(a, b); }).before;
   const int continued = before == 0 ? phase : (before - 1) % static_cast<int>(tile_rows);
-  __syncthreads();
   if (mine && starts.next(0) > continued && block * tile_rows + continued < list.rows) starts.add(continued);
-  const int here = starts.count();
-  shared.scan[t] = here;
-  __syncthreads();
-  scan(shared.scan, count, [](std::int32_t a, std::int32_t b) { return a + b; });
-  const int total = count > 0 ? shared.scan[count - 1] : 0, offset = shared.scan[t] - here;
+  const auto [offset, total] = scan(starts.count(), shared.of_warp, [](std::int32_t a, std::int32_t b) { return a + b; });
   if (t == 0) {
-    shared.base = total > 0 ? atomicAdd(list.taken, total) : 0;
+    shared.base = list.chunks > 1 && total > 0 ? atomicAdd(list.taken, total) : 0;
     list.base[chunk] = shared.base, list.number[chunk] = total;
   }
   __syncthreads();
   if (!mine) return total;
-  const std::int64_t beyond = tile_rows + cuts_of(list, block + 1).next(0);
+  const std::int64_t beyond = tile_rows + behind.next(0);
   Tile* tile = list.found + shared.base + offset;
   for (int start = starts.next(0); start < static_cast<int>(tile_rows); ++tile) {
     const int next = starts.next(start + 1);
@@ -167,9 +172,13 @@ __device__ inline void finish_tile(Tile& tile, const Meeting& meeting, FindShare
 
 __device__ inline void meet_range(const ListBuild& build, const AxisList& list, const Tile& tile, SegmentRange range, int step,
                                   Meeting& meeting) {
-  for (std::int64_t i = range.first; i <= range.last; i += step)
-    meeting.meet(clamped(build.segments[i], build.shape), static_cast<std::int32_t>(i), list.axis,
-                 {tile.row0, tile.row0 + tile.rows});
+  if (range.first > range.last) return;
+  Segment next = build.segments[range.first];
+  for (std::int64_t i = range.first; i <= range.last; i += step) {
+    const Segment segment = next;
+    if (i + step <= range.last) next = build.segments[i + step];  // on its way while this one is met
+    meeting.meet(clamped(segment, build.shape), static_cast<std::int32_t>(i), list.axis, {tile.row0, tile.row0 + tile.rows});
+  }
 }
 
 // Segments and steps of `total` tiles of the chunk: a thread each where few segments are near, else list_lanes threads.

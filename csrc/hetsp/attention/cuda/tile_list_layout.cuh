@@ -13,6 +13,7 @@
 namespace hetsp::attention::cuda {
 
 constexpr int list_threads = 512;  // of a block of these kernels
+constexpr int list_warps = list_threads / 32;
 constexpr int list_lanes = 8;      // threads that share a segment, or a tile that meets many
 constexpr int list_teams = list_threads / list_lanes;
 constexpr int words_of_block = static_cast<int>(tile_rows) / 32;
