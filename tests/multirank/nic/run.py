@@ -90,13 +90,15 @@ def _rank_main(rank: int, setting: Mapping[str, Any], connection: Any, function:
 
     torch.set_num_threads(1)
     own = Rank(rank, setting["per_host"], connection)
+    last: tuple[str, Any]
     try:
-        own.say("result", function(own, *args))
+        last = "result", function(own, *args)
     except BaseException as error:
         traceback.print_exc()
-        own.say("error", f"{type(error).__name__}: {error}")
-    sys.stdout.flush()
+        last = "error", f"{type(error).__name__}: {error}"
+    sys.stdout.flush()  # before the test hears of it, which may look at once at what was printed
     sys.stderr.flush()
+    own.say(*last)
     with suppress(EOFError):  # rank 0 keeps the rendezvous, and a process that ends is a death to the others
         connection.recv_bytes()
     os._exit(0)
