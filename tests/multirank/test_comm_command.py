@@ -75,7 +75,11 @@ def test_a_wrong_topology_is_one_line_and_no_traceback(file: Path) -> None:
         (["bench", "--repeat", "0"], "repeat is 0"),
         (["bench", "--ranks", "1"], "--ranks is 1; a flow needs at least 2"),
         (["topology", "--ranks", "-1"], "--ranks is -1; at least 1"),
+        (["topology", "--ranks", "0"], "--ranks is 0; at least 1"),
+        (["topology", "--ranks", "100000"], "--ranks is 100000; at most 1024 processes"),
         (["topology", "--timeout", "0"], "--timeout is 0"),
+        (["topology", "--timeout", "nan"], "--timeout is nan"),
+        (["bench", "--timeout", "inf"], "--timeout is inf"),
         (["topology", "--topology", "absent.json"], "'absent.json', which cannot be read"),
     ],
 )

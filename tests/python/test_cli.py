@@ -1,5 +1,6 @@
 """The command line: one line for a wrong request, exit status 2, never a traceback."""
 
+import os
 import subprocess
 import sys
 import types
@@ -38,6 +39,16 @@ def test_a_wrong_request_exits_with_2(arguments: list[str], capsys: pytest.Captu
         (InvalidArgument("x is 3"), 2, "hetsp doctor: error: x is 3\n"),
         (PeerLost("rank 1 is gone"), 1, "hetsp doctor: error: rank 1 is gone\n"),
         (HetspError("of any kind"), 1, "hetsp doctor: error: of any kind\n"),
+        (
+            OSError(28, "No space left on device", "a/file"),
+            1,
+            "hetsp doctor: error: [Errno 28] No space left on device: 'a/file'\n",
+        ),
+        (
+            ModuleNotFoundError("", name="transformers"),
+            1,
+            "hetsp doctor: error: transformers is not installed: pip install 'hetsp_ext[train]'\n",
+        ),
         (KeyboardInterrupt(), 130, "hetsp doctor: interrupted\n"),
     ],
 )
@@ -61,6 +72,31 @@ def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hetsp_ext.cli.doctor.run", run)
     with pytest.raises(ZeroDivisionError):
         cli.main(["doctor"])
+
+
+def test_a_missing_package_that_is_no_option_is_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(args: types.SimpleNamespace) -> int:
+        raise ModuleNotFoundError("no hetsp_ext.nothing", name="hetsp_ext.nothing")
+
+    monkeypatch.setattr("hetsp_ext.cli.doctor.run", run)
+    with pytest.raises(ModuleNotFoundError):
+        cli.main(["doctor"])
+
+
+@pytest.mark.parametrize("command", [["plan", "--ranks", "2", "--lengths", "100,200"], ["doctor"]])
+@pytest.mark.parametrize("output", ["unread", "full"])
+def test_output_that_cannot_be_written_is_no_traceback(command: list[str], output: str) -> None:
+    if output == "full":
+        descriptor, status, line = os.open("/dev/full", os.O_WRONLY), 1, f"hetsp {command[0]}: error: [Errno 28]"
+    else:
+        reader, descriptor = os.pipe()
+        os.close(reader)
+        status, line = cli.OUTPUT_CLOSED, ""
+    run = subprocess.run([sys.executable, "-m", "hetsp_ext", *command], stdout=descriptor, stderr=subprocess.PIPE, text=True)
+    os.close(descriptor)
+    assert run.returncode == status, run.stderr
+    assert run.stderr.startswith(line)
+    assert run.stderr.count("\n") == bool(line)
 
 
 def test_the_module_runs_as_the_command() -> None:

@@ -179,6 +179,8 @@ def test_the_command_replays_plans_of_a_file(tmp_path: Path, capsys: pytest.Capt
         (["--preset", "llama-7b", "--gpus", "4", "--lengths", "5", "--strategy", "best"], "unknown; allowed: auto"),
         (["--preset", "llama-7b", "--gpus", "4", "--lengths", "5", "--draw", "a.png"], "must end in .svg or .json"),
         (["--preset", "llama-7b", "--plans", "nowhere.jsonl"], "cannot be read"),
+        (["--preset", "llama-7b", "--gpus", "4", "--lengths", "5", "--data", "d"], "--data d is for --reproduce"),
+        (["--preset", "llama-7b", "--gpus", "4", "--lengths", "5", "--batches", "2"], "--batches 2 is for --reproduce"),
     ],
 )
 def test_bad_requests_are_named(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

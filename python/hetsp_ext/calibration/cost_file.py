@@ -47,7 +47,7 @@ def read_cost_model(path: "str | os.PathLike[str]") -> MeasuredCost:
     """What `write_cost_model` wrote. Raises InvalidArgument naming the file and the field that is wrong."""
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidArgument(f"cost model: {path} cannot be read as JSON: {error}") from None
     try:
         return cost_of_record(data)

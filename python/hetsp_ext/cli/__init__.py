@@ -3,11 +3,13 @@
     add_parser(subparsers)   declares its options
     run(args) -> int         does the work and returns the exit status
 
-Exit status: 0 done, 1 the work failed, 2 the request was wrong (argparse uses the same), 130 interrupted.
+Exit status: 0 done, 1 the work failed, 2 the request was wrong (argparse uses the same), 130 interrupted, 141 nobody reads the
+output any more (as of a program that SIGPIPE ends).
 """
 
 import argparse
 import importlib
+import os
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -15,7 +17,10 @@ from collections.abc import Sequence
 from .. import __version__
 from ..errors import HetspError, InvalidArgument, PlanInfeasible
 
-__all__ = ["main"]
+__all__ = ["OUTPUT_CLOSED", "main"]
+
+OUTPUT_CLOSED = 141  # 128 + SIGPIPE
+EXTRA = ("transformers", "safetensors", "tqdm", "matplotlib")  # packages of the extra `train`
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -36,10 +41,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(arguments)
     args.argv = arguments  # `train` repeats the command line in each of its ranks
     try:
-        return importlib.import_module(f"{__name__}.{args.command}").run(args)
+        status = importlib.import_module(f"{__name__}.{args.command}").run(args)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where a failure can be told, and not while the interpreter ends
+        return status
     except HetspError as error:
-        print(f"hetsp {args.command}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        tell(args.command, error)
         return 2 if isinstance(error, (InvalidArgument, PlanInfeasible)) else 1
+    except BrokenPipeError:
+        forget_output()
+        return OUTPUT_CLOSED
+    except OSError as error:
+        forget_output()
+        tell(args.command, error)
+        return 1
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRA:
+            raise
+        tell(args.command, f"{error.name} is not installed: pip install 'hetsp_ext[train]'")
+        return 1
     except KeyboardInterrupt:
         print(f"hetsp {args.command}: interrupted", file=sys.stderr)
         return 130
+
+
+def tell(command: str, error: object) -> None:
+    print(f"hetsp {command}: error: {' '.join(str(error).split())}", file=sys.stderr)
+
+
+def forget_output() -> None:
+    """What is still buffered cannot be written: without this the interpreter would try again at its end, and complain."""
+    try:
+        descriptor = sys.stdout.fileno()
+    except (AttributeError, OSError, ValueError):  # closed from the start, or not a file
+        return
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, descriptor)
+    os.close(null)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..distributed.bench import Request
 
 DEFAULT_RANKS = 2
+LONGEST = 1e8  # seconds; some three years, which every clock and transport below can count
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 DESCRIPTION = """topology: which ranks share a node, its network interfaces, who drives each, and the rails that they form
@@ -57,10 +58,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.timeout <= 0:
-        raise InvalidArgument(f"--timeout is {args.timeout}; more than 0 seconds are needed")
+    if not 0 < args.timeout <= LONGEST:
+        raise InvalidArgument(f"--timeout is {args.timeout}; more than 0 and at most {LONGEST:g} seconds are needed")
     options: dict[str, Any] = {} if args.topology is None else {"topology": str(args.topology)}
-    ranks = args.ranks or ranks_of(Options.of(options)) or DEFAULT_RANKS
+    ranks = ranks_of(Options.of(options)) or DEFAULT_RANKS if args.ranks is None else args.ranks
     if ranks < 1:
         raise InvalidArgument(f"--ranks is {ranks}; at least 1 is needed")
     if args.task == "topology":

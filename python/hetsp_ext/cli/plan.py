@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import InvalidArgument
 from ..planner import Cluster, plan, plan_record, preset, strategy_names, write_plans
 from ._cost_model import add_cost_model, cost_model_of
-from ._lengths import read_lengths, tokens
+from ._lengths import MOST_TOKENS, integer, ranks, read_lengths, tokens
 
 SYNCHRONISATIONS = ("step", "micro_batch", "layer")
 NEEDS_PRESET = ("max_length", "micro_batches", "one_micro_batch", "degrees", "target_gap", "simulated")
@@ -18,7 +18,7 @@ NEEDS_PRESET = ("max_length", "micro_batches", "one_micro_batch", "degrees", "ta
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subparsers.add_parser("plan", help="plan a step from its lengths", description=__doc__)
-    parser.add_argument("--ranks", "--gpus", type=int, required=True, help="ranks of the data x sequence axis")
+    parser.add_argument("--ranks", "--gpus", type=ranks, required=True, help="ranks of the data x sequence axis")
     parser.add_argument(
         "--lengths",
         required=True,
@@ -37,7 +37,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument(
         "--memory-tokens",
-        type=int,
+        type=integer,
         metavar="TOKENS",
         help="without --preset: tokens that one rank can hold of a micro-batch (default: enough for one of everything)",
     )
@@ -55,7 +55,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--window", type=int, metavar="TOKENS", help="keys that a query sees before its own (default: all)")
     parser.add_argument("--work-limit", type=int, metavar="UNITS", help="of the search; default: by sequences x ranks")
     parser.add_argument("--time-limit", type=float, metavar="SECONDS", help="of the search; the plan is then not reproducible")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=integer, default=0)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--out", metavar="FILE", help="also write the whole plan, a line of plans.jsonl")
 
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             write_plans(args.out, [made])
         except OSError as error:
-            raise InvalidArgument(f"--out: {args.out} cannot be written: {error}") from None
+            raise InvalidArgument(f"--out: {args.out} cannot be written: {error.strerror}") from None
     predicted = {} if measured is None else _prediction(measured, made)
     if not args.json:
         print(made, end="")
@@ -87,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _for_preset(args: argparse.Namespace, lengths: list[int], search: dict[str, Any]) -> Any:
+    chosen = preset(args.preset)
     if args.max_length is None:
         raise InvalidArgument("--max-length is missing; a preset needs it for the memory that the model leaves")
     if args.memory_tokens is not None:
@@ -95,7 +96,6 @@ def _for_preset(args: argparse.Namespace, lengths: list[int], search: dict[str, 
         raise InvalidArgument("--window is for plans without --preset")
     if args.one_micro_batch and args.micro_batches not in (None, 0, 1):
         raise InvalidArgument(f"--one-micro-batch contradicts --micro-batches {args.micro_batches}")
-    chosen = preset(args.preset)
     return plan(
         chosen.sequences(lengths),
         chosen.cluster(args.ranks, args.max_length),
@@ -122,7 +122,7 @@ def _for_engine(args: argparse.Namespace, lengths: list[int], measured: Any, sea
     for name in NEEDS_PRESET:
         if getattr(args, name) not in (None, False):
             raise InvalidArgument(f"--{name.replace('_', '-')} needs --preset")
-    memory = args.memory_tokens if args.memory_tokens is not None else max(1, sum(lengths))
+    memory = args.memory_tokens if args.memory_tokens is not None else min(max(1, sum(lengths)), MOST_TOKENS)
     synchronisation = args.synchronisation or "step"
     cluster = Cluster(args.ranks, memory)
     if measured is None:

@@ -14,14 +14,14 @@ from ..planner import Cluster, plan, preset, presets, read_plans
 from ..simulator import ROUTINGS, figures, lanes, simulate
 from ..simulator.reproduce import NAMES, reproduce
 from ._cost_model import add_cost_model, cost_model_of
-from ._lengths import read_lengths, tokens
+from ._lengths import MOST_TOKENS, ranks, read_lengths, tokens
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subparsers.add_parser("simulate", help="replay plans on a described cluster", description=__doc__)
     parser.add_argument("--preset", metavar="NAME", help="cost model and cluster: " + ", ".join(p.name for p in presets()))
     add_cost_model(parser)
-    parser.add_argument("--gpus", type=int, metavar="N", help="ranks")
+    parser.add_argument("--gpus", type=ranks, metavar="N", help="ranks")
     work = parser.add_mutually_exclusive_group()
     work.add_argument("--lengths", metavar="1,2,3|FILE", help="tokens of each sequence of a step, as in `hetsp plan`")
     work.add_argument(
@@ -29,7 +29,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     work.add_argument("--reproduce", choices=NAMES, help="a paper's published table beside the simulated one; needs no preset")
     parser.add_argument("--data", type=Path, metavar="DIR", help="with --reproduce: lengths_wikipedia.npz and its like")
-    parser.add_argument("--batches", type=int, default=4, metavar="N", help="with --reproduce: steps to average (default: 4)")
+    parser.add_argument("--batches", type=int, metavar="N", help="with --reproduce: steps to average (default: 4)")
     parser.add_argument("--first", type=int, metavar="N", help="only the first N lengths")
     parser.add_argument(
         "--max-length", type=tokens, metavar="TOKENS", help="context of the model, such as 384K (default: the longest sequence)"
@@ -51,6 +51,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(args: argparse.Namespace) -> int:
     if args.reproduce is not None:
         return run_reproduction(args)
+    for name in ("data", "batches"):
+        if getattr(args, name) is not None:
+            raise InvalidArgument(f"--{name} {getattr(args, name)} is for --reproduce")
     if args.draw and args.draw.suffix not in (".svg", ".json"):
         raise InvalidArgument(f"--draw {args.draw}: must end in .svg or .json")
     measured = cost_model_of(args)
@@ -110,10 +113,10 @@ def replayed(args: argparse.Namespace, made: Any, setting: Any, measured: Any) -
 def planned(args: argparse.Namespace, lengths: list[int], setting: Any, measured: Any) -> Any:
     """What --strategy makes of the lengths: as `hetsp train` plans on what was measured, else disjoint groups."""
     if measured is not None:
-        sequences, cluster = measured.sequences(lengths), Cluster(args.gpus, max(1, sum(lengths)))
+        sequences, cluster = measured.sequences(lengths), Cluster(args.gpus, min(max(1, sum(lengths)), MOST_TOKENS))
         how = {"strategy": args.strategy, "synchronisation": args.synchronisation or "step"}
         return plan(sequences, cluster, measured.cost_model, **how)
-    longest = args.max_length if args.max_length is not None else max(lengths, default=1)
+    longest = args.max_length if args.max_length is not None else max([1, *lengths])
     return plan(
         setting.sequences(lengths),
         setting.cluster(args.gpus, longest),
@@ -155,7 +158,7 @@ def run_reproduction(args: argparse.Namespace) -> int:
         if sys.stderr.isatty():
             print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
-    report = reproduce(args.reproduce, args.data, args.batches, progress)
+    report = reproduce(args.reproduce, args.data, 4 if args.batches is None else args.batches, progress)
     progress("")
     print(json.dumps(report.as_dict()) if args.json else report, end="\n" if args.json else "")
     return 0
@@ -192,6 +195,8 @@ def draw(path: Path, made: Any, timeline: Any, title: str) -> None:
         else:
             write_svg(path, ranks, title)
     except OSError as error:
-        raise InvalidArgument(f"--draw {path} cannot be written: {error}") from None
-    except ImportError as error:
-        raise InvalidArgument(f"--draw {path}: matplotlib is absent ({error}); a .json trace needs none") from None
+        raise InvalidArgument(f"--draw {path} cannot be written: {error.strerror}") from None
+    except ImportError:
+        raise InvalidArgument(
+            f"--draw {path}: matplotlib is not installed: pip install 'hetsp_ext[train]'; a .json trace needs none"
+        ) from None

@@ -52,7 +52,10 @@ class Options:
         lanes = given.get("gpu_lanes", asked == "1")
         if not isinstance(lanes, bool):
             raise InvalidArgument(f"gpu_lanes is {lanes!r}; True or False is needed")
-        shared = given.get("shared_memory", os.environ.get(SHARED_MEMORY, "") != "0")
+        kept = os.environ.get(SHARED_MEMORY, "1")
+        if kept not in ("0", "1"):
+            raise InvalidArgument(f"{SHARED_MEMORY} is {kept!r}; allowed are 0 and 1")
+        shared = given.get("shared_memory", kept == "1")
         if not isinstance(shared, bool):
             raise InvalidArgument(f"shared_memory is {shared!r}; True or False is needed")
         topology, source = given.get("topology"), "the option topology"

@@ -87,12 +87,12 @@ class Topology:
 def read_topology(path: Path, source: str) -> dict[str, Any]:
     """What a file holds, not yet checked; `source` says in errors who named the file."""
     try:
-        text = path.read_text()
+        text = path.read_bytes()
     except OSError as error:
         raise InvalidArgument(f"{source} names {str(path)!r}, which cannot be read: {error.strerror}") from error
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"{source} names {str(path)!r}, which is not JSON: {error}") from error
 
 

@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from json import JSONDecodeError, loads
+from json import loads
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +78,11 @@ def read_plans(path: "str | os.PathLike[str]") -> Iterator[Any]:
 
     Raises InvalidArgument naming the line that is no plan or was changed, OSError where the file cannot be read.
     """
-    with open(path, encoding="utf-8") as file:
+    with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
             try:
                 data = loads(line)
-            except JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:  # of the text, of its encoding, or of its depth
                 raise InvalidArgument(f"read_plans: {path} line {number} is no JSON: {error}") from None
             if not isinstance(data, dict):
                 raise InvalidArgument(

@@ -13,15 +13,18 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from ..errors import PeerLost
+from ..errors import InvalidArgument, PeerLost
 from .ranks import threads_per_rank
 
 __all__ = ["end_with_launcher", "launch"]
 
 LAUNCHER = "HETSP_LAUNCHER"  # tells the ranks whose children they are
 PR_SET_PDEATHSIG = 1  # of prctl(2)
+# Exit statuses of hetsp_ext.cli that need no second line: a wrong request, which was told; nobody reads the output any more.
+SAID = (2, 141)
 # Seconds between the agent's looks at its processes: how soon the others stop when one dies.
 MONITOR_SECONDS = 0.1
+MOST_RANKS = 1024  # of this machine: a slip of the keyboard must not fill its memory
 # Read by glibc; other C libraries ignore it. Its default gives large freed blocks back to the system, which maps and clears
 # their pages again in every step: 43 000 page faults and 8 to 16 % of the time of a step of 16384 tokens a rank (model `tiny`,
 # CPU time, 2 cores of an EPYC), and so a token costs more in a large step than in a small one. 32 MiB is the most that glibc
@@ -39,9 +42,11 @@ class Failure:
 def launch(argv: Sequence[str], ranks: int) -> int:
     """Runs `hetsp argv` in `ranks` processes and returns the exit status of the run.
 
-    When one process fails the others are stopped, and one line on stderr names the rank that failed first, unless it has said
-    why itself (exit status 2).
+    When one process fails the others are stopped, and one line on stderr names the rank that failed first, unless
+    there is nothing to add (SAID).
     """
+    if ranks > MOST_RANKS:
+        raise InvalidArgument(f"--ranks is {ranks}; at most {MOST_RANKS} processes are started on one machine")
     # Read by libraries in the children as they load, so it cannot be passed down in any other way.
     os.environ.setdefault("OMP_NUM_THREADS", str(threads_per_rank(ranks)))
     os.environ[LAUNCHER] = str(os.getpid())
@@ -65,8 +70,8 @@ def launch(argv: Sequence[str], ranks: int) -> int:
         elastic_launch(config, sys.executable)("-m", "hetsp_ext", *argv)
     except ChildFailedError as error:
         failure = first_failure([Failure(rank, each.exitcode, each.timestamp) for rank, each in error.failures.items()])
-        if failure.exit_status == 2:
-            return 2
+        if failure.exit_status in SAID:
+            return failure.exit_status
         print(f"hetsp {argv[0]}: error: {describe(failure)}; the other ranks were stopped", file=sys.stderr)
         return 1
     except SignalException as error:  # sent to this process; the agent has stopped the ranks
@@ -99,7 +104,7 @@ def first_failure(failures: Sequence[Failure]) -> Failure:
         elif failure.exit_status < 0:
             kind = 0
         else:
-            kind = 1 if failure.exit_status == 2 else 2
+            kind = 1 if failure.exit_status in SAID else 2
         return kind, failure.time, failure.rank
 
     return min(failures, key=order)

@@ -47,8 +47,8 @@ def model_config(name: str, max_length: int) -> LlamaConfig:
     if not name.endswith(".json"):
         raise InvalidArgument(f"--model is {name!r}; allowed are {', '.join(BUILT_IN)}, or a file whose name ends in .json")
     try:
-        values: dict[str, Any] = json.loads(Path(name).read_text())
-    except (OSError, ValueError) as error:
+        values: dict[str, Any] = json.loads(Path(name).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidArgument(f"--model file {name!r} cannot be read as JSON: {error}") from error
     if not isinstance(values, dict) or values.get("model_type", "llama") != "llama":
         kind = values.get("model_type") if isinstance(values, dict) else type(values).__name__

@@ -14,6 +14,7 @@ DTYPES = ("float32", "float64", "bfloat16")
 DEVICES = ("auto", "cpu", "cuda")
 BACKENDS = ("auto", "gloo", "nccl", "hetsp")
 DEFAULT_RANKS = 4
+LONGEST = 1e8  # seconds of a timeout; some three years, which every clock and transport below can count
 EVERY = 10  # steps from one checkpoint to the next
 
 
@@ -45,11 +46,17 @@ class Options:
     resume: bool = False
 
     def __post_init__(self) -> None:
-        least = {"steps": 1, "batch_tokens": 1, "max_length": 1, "timeout": 1}
+        least = {"steps": 1, "batch_tokens": 1, "max_length": 1, "timeout": 1, "seed": -(1 << 63)}
         least |= {name: 1 for name in ("ranks", "memory_tokens", "every") if getattr(self, name) is not None}
         for name, minimum in least.items():
             if getattr(self, name) < minimum:
                 raise InvalidArgument(f"--{name.replace('_', '-')} is {getattr(self, name)}; at least {minimum} is needed")
+        most = {"steps": 1 << 40, "every": 1 << 40, "batch_tokens": 1 << 40, "max_length": 1 << 40, "memory_tokens": 1 << 40}
+        for name, maximum in (most | {"timeout": LONGEST, "seed": (1 << 63) - 1}).items():
+            if not (getattr(self, name) is None or getattr(self, name) <= maximum):  # also for NaN
+                raise InvalidArgument(
+                    f"--{name.replace('_', '-')} is {getattr(self, name)}; at most {int(maximum)} is possible"
+                )
         if not 0.0 <= self.learning_rate < float("inf"):
             raise InvalidArgument(f"--learning-rate is {self.learning_rate}; a finite number of at least 0 is needed")
         for name in ("every", "resume"):

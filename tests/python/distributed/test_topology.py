@@ -122,8 +122,9 @@ def test_wrong_options_are_named(given, words) -> None:
         assert word in str(caught.value)
 
 
-def test_a_file_that_is_no_json_is_named(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "t.json").write_text("{nodes}")
+@pytest.mark.parametrize("content", [b"", b"{nodes}", b'"\xe9"', b"[" * 100_000], ids=["empty", "cut", "latin", "deep"])
+def test_a_file_that_is_no_json_is_named(content: bytes, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "t.json").write_bytes(content)
     monkeypatch.setenv(VARIABLE, str(tmp_path / "t.json"))
     with pytest.raises(InvalidArgument, match=r"HETSP_TOPOLOGY names .*t\.json', which is not JSON"):
         Options.of(None)

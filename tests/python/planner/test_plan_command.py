@@ -48,10 +48,11 @@ def test_table_and_options(capsys: pytest.CaptureFixture[str]) -> None:
         (["--lengths", "1,x"], "'x' is none"),
         (["--lengths", ""], "'' is none"),
         (["--lengths", "no/such/file.txt"], "is no file"),
-        (["--lengths", "10", "--ranks", "0"], "ranks is 0"),
         (["--lengths", "10", "--first", "0"], "--first is 0"),
         (["--lengths", "100", "--memory-tokens", "10"], "sequence 0 has 100 tokens"),
         (["--lengths", "10", "--work-limit", "0"], "work_limit is 0"),
+        (["--lengths", "10,99999999999999999999"], "a length is 99999999999999999999, must be in 0..1099511627776"),
+        (["--lengths", "10", "--preset", "none"], "unknown; allowed: flexsp-7b"),
     ],
 )
 def test_a_wrong_request_is_one_line_and_status_2(
@@ -89,14 +90,42 @@ def test_files_without_lengths_are_refused(tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "broken.json").write_text("[1, 2")
     (tmp_path / "object.json").write_text("{}")
     (tmp_path / "floats.json").write_text("[1.5]")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    (tmp_path / "empty.npy").write_bytes(b"")
+    (tmp_path / "cut.npz").write_bytes(b"PK\3\4 and no more")
+    (tmp_path / "latin.txt").write_bytes(b"12 \xe9")
     for name, message in [
         ("two.npz", "holds a, b; none is called 'lengths'"),
         ("broken.json", "cannot be read"),
         ("object.json", "one array of integers, it holds a dict"),
         ("floats.json", "1.5 is none"),
+        ("deep.json", "deep.json cannot be read"),
+        ("empty.npy", "empty.npy cannot be read"),
+        ("cut.npz", "cut.npz cannot be read"),
+        ("latin.txt", "latin.txt cannot be read"),
     ]:
         assert cli.main(["plan", "--ranks", "2", "--lengths", str(tmp_path / name)]) == 2
-        assert message in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == error.count("--lengths") == 1
+
+
+def test_lengths_come_from_a_pipe_too(capsys: pytest.CaptureFixture[str]) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, b"100 200\n")
+    os.close(writer)
+    assert cli.main(["plan", "--ranks", "2", "--lengths", f"/dev/fd/{reader}"]) == 0
+    os.close(reader)
+    assert "2 sequences, 300 tokens" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ranks", ["0", "-1", "2147483648", "99999999999999999999", "x"])
+def test_ranks_that_no_cluster_has_are_named(ranks: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["plan", f"--ranks={ranks}", "--lengths", "10"])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"{ranks} must be in 1..1048576" in error or f"{ranks!r} is no whole number" in error
 
 
 def test_an_unknown_strategy_lists_the_allowed(capsys: pytest.CaptureFixture[str]) -> None:
