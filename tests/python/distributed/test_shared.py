@@ -45,7 +45,10 @@ def descriptors() -> set[str]:
 @pytest.mark.parametrize("ranks", [[0, 1], [3, 5, 8, 9], [7, 2, 4]])
 def test_every_rank_gets_the_memory_of_every_other_and_leaves_nothing(ranks: list[int]) -> None:
     before = descriptors()
-    segments = opened(secrets.randbits(60), ranks)
+    job = secrets.randbits(60)
+    segments = opened(job, ranks)
+    names = [abstract_name(job, rank).replace("\0", "@") for rank in ranks]
+    assert any(name in Path("/proc/net/unix").read_text() for name in names)
     assert meet(segments) == [""] * len(ranks)
     for own in segments:
         os.pwrite(own.own, f"rank {own.rank}".encode(), 100)
@@ -61,7 +64,7 @@ def test_every_rank_gets_the_memory_of_every_other_and_leaves_nothing(ranks: lis
                 os.close(descriptor)
         own.close()
     assert descriptors() <= before
-    assert "@hetsp-" not in Path("/proc/net/unix").read_text()
+    assert not any(name in Path("/proc/net/unix").read_text() for name in names)
 
 
 def test_a_rank_that_does_not_come_is_waited_for_no_longer_than_it_may_take() -> None:
