@@ -62,7 +62,7 @@ void Backend::shutdown() {
   const auto grace = std::chrono::milliseconds(failed_ ? std::chrono::seconds(0) : shutdown_grace);
   if (!failed_ && size_ > 1) {
     const WithoutGil waiting;
-    const auto all_come = barrier({});
+    const auto all_come = farewell();
     bool came = false;
     try {
       came = all_come->wait(shutdown_grace);

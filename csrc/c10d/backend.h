@@ -98,6 +98,7 @@ class Backend : public ::c10d::Backend {
   struct Plan {
     Program program;
     std::uint16_t type = 0;
+    CollectiveThread::Place place = CollectiveThread::Place::numbered;
     std::vector<FlatTensor> outputs;  // written back at the end
     std::vector<at::Tensor> kept;
   };
@@ -114,6 +115,7 @@ class Backend : public ::c10d::Backend {
   c10::intrusive_ptr<::c10d::Work> start(Plan plan, ::c10d::OpType type, const char* what, std::chrono::milliseconds timeout,
                                          std::vector<at::Tensor> results);
   void stop(std::chrono::milliseconds grace);
+  c10::intrusive_ptr<::c10d::Work> farewell();  // a barrier of those who are about to leave
   void carry_for_others(std::chrono::milliseconds grace);
 
   // Rounds that need nothing but pieces, one for each rank.

@@ -10,8 +10,9 @@
 namespace hetsp::routed {
 
 namespace {
-constexpr std::int64_t first_tag = std::int64_t{1} << 40;  // users' tags are below
-}
+constexpr std::int64_t farewell_tag = std::int64_t{1} << 40;  // users' tags are below
+constexpr std::int64_t first_tag = farewell_tag + 1;
+}  // namespace
 
 // One collective under way.
 struct CollectiveThread::Run {
@@ -30,14 +31,14 @@ struct CollectiveThread::Run {
   }
 };
 
-std::function<void()> CollectiveThread::post(Program program, std::uint16_t type,
-                                             std::function<void(std::exception_ptr)> done) {
+std::function<void()> CollectiveThread::post(Program program, std::uint16_t type, std::function<void(std::exception_ptr)> done,
+                                             Place place) {
   const auto run = std::make_shared<Run>();
   run->program = std::move(program);
   run->type = type;
   run->done = std::move(done);
-  const bool taken = thread_.put([this, run] {
-    const std::int64_t tag = first_tag + next_++;
+  const bool taken = thread_.put([this, run, place] {
+    const std::int64_t tag = place == Place::farewell ? farewell_tag : first_tag + next_++;
     for (const Round& round : run->program) this->run(run, round, tag);
     run->program.clear();  // and the tensors that it holds, though someone may still hold the way to cancel it
     std::unique_lock lock(run->mutex);

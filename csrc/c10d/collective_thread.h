@@ -19,9 +19,13 @@ class CollectiveThread {
  public:
   explicit CollectiveThread(Driver& driver) : driver_(driver) {}
 
+  // `numbered`: the next in the order of all ranks; the farewell is not, for a rank may leave where others begin a collective,
+  // and neither may be taken for the other.
+  enum class Place { numbered, farewell };
   // `type`: of the messages, must be equal on all ranks. `done` is called on this thread, or at once where it was closed. What
   // is returned gives the collective up.
-  std::function<void()> post(Program program, std::uint16_t type, std::function<void(std::exception_ptr)> done);
+  std::function<void()> post(Program program, std::uint16_t type, std::function<void(std::exception_ptr)> done,
+                             Place place = Place::numbered);
   void close() { thread_.close(); }  // after the driver, whose end ends everything that is waited for here
 
  private:

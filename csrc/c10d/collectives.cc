@@ -88,12 +88,14 @@ c10::intrusive_ptr<::c10d::Work> Backend::start(Plan plan, OpType type, const ch
       if (failure) std::rethrow_exception(failure);
     } catch (const PeerLost&) {
       failed_ = true;
+    } catch (const InvalidArgument& error) {
+      failure = std::make_exception_ptr(InvalidArgument(with_type_names(error.what())));
     } catch (const std::exception&) {
       // its Work says so; the group is well
     }
     work->end(failure, rank_);
   };
-  work->on_abort(collectives_.post(std::move(plan.program), plan.type, std::move(done)));
+  work->on_abort(collectives_.post(std::move(plan.program), plan.type, std::move(done), plan.place));
   return work;
 }
 
@@ -367,6 +369,13 @@ c10::intrusive_ptr<::c10d::Work> Backend::barrier(const ::c10d::BarrierOptions& 
   Plan plan;
   dissemination_barrier(plan.program, rank_, size_);
   return start(std::move(plan), OpType::BARRIER, "barrier", options.timeout, {});
+}
+
+c10::intrusive_ptr<::c10d::Work> Backend::farewell() {
+  Plan plan;
+  plan.place = CollectiveThread::Place::farewell;
+  dissemination_barrier(plan.program, rank_, size_);
+  return start(std::move(plan), OpType::BARRIER, "leaving the group", {}, {});
 }
 
 }  // namespace hetsp::routed

@@ -255,3 +255,17 @@ def alone(rank: int, size: int) -> None:
 
 def test_a_group_of_one():
     run_ranks(1, alone)
+
+
+def other_types(rank: int, size: int) -> None:
+    group = new_group()
+    with pytest.raises(InvalidArgument, match=r"type (Float|Int), its receive of type (Float|Int): they must be equal"):
+        dist.all_reduce(torch.ones(4, dtype=(torch.float32, torch.int32)[rank]), group=group)
+    x = torch.ones(4)
+    dist.all_reduce(x, group=group)
+    assert bool((x == 2).all())
+    dist.destroy_process_group(group)
+
+
+def test_types_that_differ_are_named_on_both_sides() -> None:
+    run_ranks(2, other_types)

@@ -123,6 +123,19 @@ def test_a_rank_may_leave_in_peace():
     run_ranks(3, leaving)
 
 
+def leaving_before_a_collective(rank: int, size: int, elements: int) -> None:
+    group = new_group(1, 1)
+    if rank == 0:
+        with pytest.raises(PeerLost, match=r"^rank 1 left the group"):
+            dist.all_reduce(torch.ones(elements), group=group)
+    dist.destroy_process_group(group)
+
+
+@pytest.mark.parametrize("elements", [0, 3, 1_000_000])
+def test_a_rank_that_leaves_is_named_by_the_collective_of_the_other(elements: int) -> None:
+    run_ranks(2, leaving_before_a_collective, elements)
+
+
 def staying(rank: int, size: int) -> str:
     """Ranks 0 and 2 drive the only NIC of their node, and are through long before the others."""
     group = new_group(2, 2, nics=1)

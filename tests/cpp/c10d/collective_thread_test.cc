@@ -20,6 +20,7 @@ using namespace std::chrono_literals;
 namespace {
 
 using Bytes = std::vector<std::byte>;
+using Place = CollectiveThread::Place;
 
 struct Result {
   int times = 0;
@@ -47,14 +48,17 @@ class Collectives {
   Collectives& operator=(const Collectives&) = delete;
 
   int size() const { return group.topology().ranks(); }
-  Results post(int rank, Program program, std::function<void()>* cancel = nullptr) {
+  Results post(int rank, Program program, std::function<void()>* cancel = nullptr, Place place = Place::numbered) {
     auto result = std::make_shared<Watched<Result>>();
-    auto how = threads_[rank]->post(std::move(program), 1, [result](const std::exception_ptr& failure) {
-      result->change([&](Result& of) {
-        ++of.times;
-        of.failure = text_of(failure);
-      });
-    });
+    auto how = threads_[rank]->post(
+        std::move(program), 1,
+        [result](const std::exception_ptr& failure) {
+          result->change([&](Result& of) {
+            ++of.times;
+            of.failure = text_of(failure);
+          });
+        },
+        place);
     if (cancel != nullptr) *cancel = std::move(how);
     return result;
   }
@@ -235,3 +239,19 @@ TEST(a_death_ends_what_is_under_way_and_what_comes_later) {
 }
 
 TEST_MAIN()
+
+// Rank 1 is about to leave while rank 0 has begun a collective: neither takes the other's messages for its own.
+TEST(a_farewell_is_not_taken_for_a_collective) {
+  Collectives ranks({.nodes = 1, .ranks = 2});
+  std::function<void()> cancel;
+  const Results early = ranks.post(0, barrier(ranks, 0), &cancel);
+  const Results leaves = ranks.post(1, barrier(ranks, 1), nullptr, Place::farewell);
+  std::this_thread::sleep_for(100ms);  // in which they would meet
+  cancel();
+  const Results follows = ranks.post(0, barrier(ranks, 0), nullptr, Place::farewell);
+  for (const Results& it : {early, leaves, follows}) CHECK(over(it));
+  CHECK(early->now().failure.find("aborted on this rank") != std::string::npos);
+  CHECK_EQ(leaves->now().failure, std::string());
+  CHECK_EQ(follows->now().failure, std::string());
+  ranks.close();
+}
