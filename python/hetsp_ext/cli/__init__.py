@@ -49,10 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         tell(args.command, error)
         return 2 if isinstance(error, (InvalidArgument, PlanInfeasible)) else 1
     except BrokenPipeError:
-        forget_output()
+        end_output()
         return OUTPUT_CLOSED
     except OSError as error:
-        forget_output()
+        end_output()
         tell(args.command, error)
         return 1
     except ModuleNotFoundError as error:
@@ -69,8 +69,13 @@ def tell(command: str, error: object) -> None:
     print(f"hetsp {command}: error: {' '.join(str(error).split())}", file=sys.stderr)
 
 
-def forget_output() -> None:
-    """What is still buffered cannot be written: without this the interpreter would try again at its end, and complain."""
+def end_output() -> None:
+    """Writes what is still buffered, or drops it where that fails: the interpreter would try again at its end, and complain."""
+    try:
+        sys.stdout.flush()
+        return
+    except (AttributeError, OSError, ValueError):
+        pass
     try:
         descriptor = sys.stdout.fileno()
     except (AttributeError, OSError, ValueError):  # closed from the start, or not a file

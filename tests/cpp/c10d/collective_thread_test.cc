@@ -238,8 +238,6 @@ TEST(a_death_ends_what_is_under_way_and_what_comes_later) {
   CHECK_EQ(late->now().failure, std::string("the group was shut down"));
 }
 
-TEST_MAIN()
-
 // Rank 1 is about to leave while rank 0 has begun a collective: neither takes the other's messages for its own.
 TEST(a_farewell_is_not_taken_for_a_collective) {
   Collectives ranks({.nodes = 1, .ranks = 2});
@@ -255,3 +253,5 @@ TEST(a_farewell_is_not_taken_for_a_collective) {
   CHECK_EQ(follows->now().failure, std::string());
   ranks.close();
 }
+
+TEST_MAIN()
