@@ -30,7 +30,7 @@ def run_on_ranks(argv: Sequence[str], ranks: int, check: Callable[[], None], job
 
 
 def run_one(job: Callable[[int], None]) -> int:
-    from ..train.launcher import end_with_launcher
+    from ..train.launcher import end_with_launcher, is_launched
 
     end_with_launcher()
     rank = int(os.environ["RANK"])
@@ -41,5 +41,9 @@ def run_one(job: Callable[[int], None]) -> int:
     except HetspError as error:
         if rank != 0 or isinstance(error, PeerLost):
             time.sleep(SECONDS_FOR_THE_CAUSE)
+        raise
+    except KeyboardInterrupt:
+        if is_launched():
+            return 130  # the launcher says it, once for all of its ranks
         raise
     return 0

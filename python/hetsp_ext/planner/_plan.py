@@ -1,7 +1,8 @@
 """`plan()`: checks what Python may pass, and calls the native planner without the interpreter lock."""
 
 import operator
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .._native import core
@@ -76,7 +77,8 @@ def plan(
         overlap: with `simulated`, whether computation hides the hops of rings, as `simulate` has it.
         stages: with `simulated`, of a pipeline that every rank is a column of: a step of m micro-batches then counts
             (m + stages - 1) / m times.
-        cancellation: a `Cancellation`; once it is cancelled, from any thread, the search ends with the best plan it has.
+        cancellation: a `Cancellation`; once it is cancelled, from any thread, the search ends with the best plan it has. An
+            interrupt (SIGINT) cancels it too, and is raised.
 
     Returns:
         A `Plan`: `micro_batches` of groups, `makespan`, `lower_bound` and `rank_seconds` in seconds, `gap` as a fraction,
@@ -89,10 +91,14 @@ def plan(
     kinds = [executable] if isinstance(executable, str) else list(executable)
     if isinstance(executable, (set, frozenset)):
         kinds.sort()  # sets have no order that two processes agree on
-    return core.make_plan(
-        _sequences(lengths, window),
+    ends = core.Cancellation() if cancellation is None else _instance(cancellation, core.Cancellation, "cancellation")
+    sequences = _sequences(lengths, window)
+    arguments = (
+        sequences,
         _instance(cluster, core.Cluster, "cluster"),
         default_cost_model() if cost_model is None else _instance(cost_model, core.CostModel, "cost_model"),
+    )
+    options = dict(
         strategy=_instance(strategy, str, "strategy"),
         executable=[_instance(kind, str, "executable") for kind in kinds],
         synchronisation=_instance(synchronisation, str, "synchronisation"),
@@ -107,8 +113,37 @@ def plan(
         simulated=_instance(simulated, bool, "simulated"),
         overlap=_instance(overlap, bool, "overlap"),
         stages=_integer(stages, "stages", 1, 2**20),
-        cancellation=None if cancellation is None else _instance(cancellation, core.Cancellation, "cancellation"),
+        cancellation=ends,
     )
+    return _interruptible(lambda: core.make_plan(*arguments, **options), ends)
+
+
+def _interruptible(search: Callable[[], Any], ends: Any) -> Any:
+    """What `search()` returns; an interrupt ends it at once, though Python heeds signals between its own instructions only."""
+    if threading.current_thread() is not threading.main_thread():
+        return search()
+    found: list[Any] = []
+    failed: list[BaseException] = []
+    over = threading.Event()  # Thread.join() of Python 3.11 takes a thread whose join was interrupted for ended
+
+    def run() -> None:
+        try:
+            found.append(search())
+        except BaseException as error:
+            failed.append(error)
+        finally:
+            over.set()
+
+    threading.Thread(target=run, name="hetsp-plan").start()
+    try:
+        over.wait()
+    except BaseException:
+        ends.cancel()
+        over.wait()
+        raise
+    if failed:
+        raise failed[0]
+    return found[0]
 
 
 def _sequences(lengths: Iterable[Any], window: int | None) -> list[Any]:

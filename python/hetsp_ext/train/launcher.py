@@ -16,7 +16,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from ..errors import InvalidArgument, PeerLost
 from .ranks import threads_per_rank
 
-__all__ = ["end_with_launcher", "launch"]
+__all__ = ["end_with_launcher", "is_launched", "launch"]
 
 LAUNCHER = "HETSP_LAUNCHER"  # tells the ranks whose children they are
 PR_SET_PDEATHSIG = 1  # of prctl(2)
@@ -54,7 +54,8 @@ def launch(argv: Sequence[str], ranks: int) -> int:
         os.environ.setdefault(name, value)
     if sys.platform == "linux":  # Gloo asks for the host's name otherwise, which need not resolve
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # its report is ours, in one line
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith("torch.distributed.elastic")]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # its report is ours, in one line
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -81,6 +82,11 @@ def launch(argv: Sequence[str], ranks: int) -> int:
     return 0
 
 
+def is_launched() -> bool:
+    """Whether `launch` has started this process, and not a torchrun of the user's."""
+    return os.environ.get(LAUNCHER) == str(os.getppid())
+
+
 def end_with_launcher() -> None:
     """A rank calls this: when the launcher is killed, the kernel kills the rank too.
 
@@ -88,7 +94,7 @@ def end_with_launcher() -> None:
     against the run that is to go on. Does nothing for ranks that `launch` has not started.
     """
     launcher = str(os.getppid())
-    if sys.platform != "linux" or os.environ.get(LAUNCHER) != launcher:
+    if sys.platform != "linux" or not is_launched():
         return
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if str(os.getppid()) != launcher:

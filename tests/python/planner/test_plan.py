@@ -3,7 +3,11 @@
 import json
 import pickle
 import random
+import signal
+import subprocess
+import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -242,3 +246,24 @@ def test_default_cost_model_is_a_model_of_eight_billion_parameters() -> None:
     cost = default_cost_model()
     assert cost.seconds_per_token == pytest.approx(6 * 7.5e9 / 400e12, rel=0.02)  # without the embedding table
     assert [degree for degree, _ in cost.links] == [2, 3]
+
+
+def test_an_interrupt_ends_a_long_search() -> None:
+    script = (
+        "import hetsp_ext as hetsp\n"
+        "print('ready', flush=True)\n"
+        "setting = hetsp.preset('llama-7b')\n"
+        "lengths = setting.sequences(list(range(100, 3000)))\n"
+        "hetsp.plan(lengths, setting.cluster(1024, 131072), setting.cost_model, exclusive=True, time_limit=3000.0)\n"
+    )
+    run = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert run.stdout is not None
+    assert run.stdout.readline() == "ready\n"
+    time.sleep(1.0)
+    run.send_signal(signal.SIGINT)
+    try:
+        _, error = run.communicate(timeout=100)
+    finally:
+        run.kill()
+    assert run.returncode == -signal.SIGINT, error
+    assert error.rstrip().endswith("KeyboardInterrupt")
