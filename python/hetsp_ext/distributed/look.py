@@ -63,12 +63,12 @@ def topology_text(record: dict[str, Any]) -> str:
     lines = []
     for index, node in enumerate(record["nodes"]):
         lines.append(f"node {index}  ranks {', '.join(map(str, node['ranks']))}  control {node['control'] or 'loopback'}")
+        if len(node["ranks"]) > 1 and "inside" in node:
+            lines.append(f"  inside  {node['inside']}")
         for number, nic in enumerate(node["nics"]):
             rate = f"{nic['rate'] * 8 / 1e9:g} Gbit/s" if nic["rate"] else "rate not known"
             name = nic["name"] or "(no name)"
             lines.append(f"  rail {number}  {name:<10} {nic['address']:<16} {rate:<15} driven by rank {nic['owner']}")
-        if len(node["ranks"]) > 1 and "inside" in node:
-            lines.append(f"  inside  {node['inside']}")
         if not node["nics"]:
             lines.append("  no network interface but loopback")
     rails = record["rails"]
@@ -76,7 +76,9 @@ def topology_text(record: dict[str, Any]) -> str:
     if len(record["nodes"]) == 1:
         lines.append("one node: messages stay in it")
     else:
-        lines.append(f"{len(rails)} rails between {len(record['nodes'])} nodes, {len(rails) - len(down)} up")
+        lines.append(
+            f"{len(rails)} rail{'s' * (len(rails) != 1)} between {len(record['nodes'])} nodes, {len(rails) - len(down)} up"
+        )
     lines += [f"down: rail {rail['rail']} between the ranks {rail['ranks'][0]} and {rail['ranks'][1]}" for rail in down]
     if "gpu_lanes" in record:
         why = record["gpu_lanes"]

@@ -91,9 +91,12 @@ def read_topology(path: Path, source: str) -> dict[str, Any]:
     except OSError as error:
         raise InvalidArgument(f"{source} names {str(path)!r}, which cannot be read: {error.strerror}") from error
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"{source} names {str(path)!r}, which is not JSON: {error}") from error
+    if value is None:  # which as an option would mean that none is given
+        raise InvalidArgument(f"{source} names {str(path)!r}, which holds null; an object with the key nodes is needed")
+    return value
 
 
 def parse(value: object, size: int, source: str) -> Topology:

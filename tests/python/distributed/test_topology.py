@@ -122,6 +122,13 @@ def test_wrong_options_are_named(given, words) -> None:
         assert word in str(caught.value)
 
 
+def test_a_file_that_holds_nothing_is_no_topology(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "t.json").write_text("null")
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "t.json"))
+    with pytest.raises(InvalidArgument, match="which holds null; an object"):
+        Options.of(None)
+
+
 @pytest.mark.parametrize("content", [b"", b"{nodes}", b'"\xe9"', b"[" * 100_000], ids=["empty", "cut", "latin", "deep"])
 def test_a_file_that_is_no_json_is_named(content: bytes, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "t.json").write_bytes(content)
