@@ -236,4 +236,26 @@ TEST(blocks_that_wait_for_each_other_run_together) {
   CHECK_THROWS(Deadlock, "polling", run(1, 0));
 }
 
+// Copies land while nobody does anything but look. A warp that votes on what it sees does nothing else.
+TEST(a_warp_that_looks_together_lets_a_load_land) {
+  std::vector<float> data(64 * 32, 3.0f);
+  for (const unsigned seed : {0u, 1u, 2u, 3u}) {
+    int landed = 0;
+    launch_hopper<Shared>(1, 64,
+                          [&](Shared& shared) {
+                            init_barriers(shared, 1);
+                            if (thread() < 32) {
+                              while (__any_sync(~0u, std::atomic_ref<int>(landed).load() == 0)) __nanosleep(20);
+                            } else if (thread() == 32) {
+                              arrive_and_expect(shared.barrier, 64 * 128);
+                              load_box(shared.tile, map_of(data), shared.barrier, 0, 0, 0);
+                              wait(shared.barrier, 0);
+                              atomicAdd(&landed, 1);
+                            }
+                          },
+                          {.seed = seed});
+    CHECK_EQ(landed, 1);
+  }
+}
+
 TEST_MAIN()

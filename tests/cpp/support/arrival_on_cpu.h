@@ -29,7 +29,7 @@ inline cuda_on_cpu::Options outside_waits(cuda_on_cpu::Options options) {
 
 inline void pause(const cuda_on_cpu::Place& where = cuda_on_cpu::Place::here()) {
   const cuda_on_cpu::detail::Unseen unseen;
-  std::this_thread::yield();
+  if (threadIdx.x % 32 == 0) std::this_thread::yield();  // once a warp: on a busy machine it takes long
   cuda_on_cpu::detail::wait_until([] { return true; },
                                   [&](std::string& text) { text += "waiting at " + cuda_on_cpu::text_of(where); }, true);
 }

@@ -119,7 +119,9 @@ struct Fiber {
   bool (*ready)(void*) = nullptr;
   void* condition = nullptr;
   void (*describe)(void*, std::string&) = nullptr;
-  bool polling = false;
+  bool polling = false;  // it looks at memory, or votes on what the lanes of its warp have seen there
+  bool voting = false;  // the second of these
+  bool looked = false;  // what it does now comes behind the first
 
   explicit Fiber(void (*main)()) : stack(new char[stack_bytes]) {
     getcontext(&context);
@@ -264,7 +266,8 @@ CUDA_ON_CPU_UNSEEN inline bool turn(Scheduler& all, std::size_t count) {
     }
     if (fiber.ready != nullptr && !fiber.ready(fiber.condition)) continue;
     const bool polled = fiber.polling;
-    fiber.ready = nullptr, fiber.polling = false;
+    fiber.looked = polled && !fiber.voting;
+    fiber.ready = nullptr, fiber.polling = fiber.voting = false;
     enter(all, fiber);
     progress |= !polled || !fiber.polling;  // one that only looked, and will look again, has done nothing
   }
@@ -279,7 +282,8 @@ CUDA_ON_CPU_UNSEEN inline void run_blocks(Scheduler& all, std::size_t threads) {
     Fiber& fiber = *all.fibers[i];
     fiber.block = all.blocks[i / threads].get();
     fiber.thread = {static_cast<unsigned>(i % threads)};
-    fiber.finished = false, fiber.ready = nullptr, fiber.describe = nullptr, fiber.polling = false;
+    fiber.finished = false, fiber.ready = nullptr, fiber.describe = nullptr;
+    fiber.polling = fiber.voting = fiber.looked = false;
   }
   release(&all.block_begin);
   const auto all_finished = [&] {

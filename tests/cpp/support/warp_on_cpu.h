@@ -43,7 +43,7 @@ inline Warp& own_warp() {
 
 template <class Out, class In, class Compute>
 CUDA_ON_CPU_UNSEEN Out warp_collective(const char* name, const In& mine, const Compute& compute,
-                                       const Place& where = Place::here()) {
+                                       const Place& where = Place::here(), bool is_vote = false) {
   static_assert(std::is_trivially_copyable_v<In> && std::is_trivially_copyable_v<Out> && sizeof(In) <= 256 &&
                 sizeof(Out) <= 256);
   const detail::Unseen unseen;
@@ -65,8 +65,10 @@ CUDA_ON_CPU_UNSEEN Out warp_collective(const char* name, const In& mine, const C
     warp.arrived = 0;
     ++warp.generation;
   } else {
+    detail::Fiber& self = *detail::scheduler().running;
+    self.voting = is_vote && self.looked;  // a warp that looks at memory together does nothing else by that
     detail::wait_until([&] { return warp.generation != generation; },
-                       [&](std::string& text) { text += concat(name, " of a warp at ", text_of(where)); });
+                       [&](std::string& text) { text += concat(name, " of a warp at ", text_of(where)); }, self.voting);
   }
   detail::acquire(&warp.barrier[slot]);
   return out[lane];
@@ -100,7 +102,7 @@ inline std::uint32_t warp_ballot(bool flag, const Place& where = Place::here()) 
         for (int i = 0; i < lanes; ++i) bits |= static_cast<std::uint32_t>(all[i]) << i;
         std::fill_n(out, lanes, bits);
       },
-      where);
+      where, true);
 }
 
 }  // namespace cuda_on_cpu
