@@ -34,10 +34,18 @@ __device__ inline void await_piece(const Chain& chain, int link) {
 // A word of a tile and head has four bits for each link: how many of the `parts` that write its rows are through with it. One
 // count of all would not do: a link that is passed over is over before those ahead of it.
 //
-// By one thread, before it reads what the links before have left.
-__device__ inline void await_turn(const Chain& chain, std::int32_t item, int link, std::uint64_t parts) {
+// Whether the thread may read what the links before have left.
+__device__ inline bool is_turn(const Chain& chain, std::int32_t item, int link, std::uint64_t parts) {
   const std::uint64_t before = (std::uint64_t{1} << 4 * link) - 1;
-  while ((load_word(chain.done + item) & before) != (parts * 0x1111111111111111u & before)) pause();
+  return (load_word(chain.done + item) & before) == (parts * 0x1111111111111111u & before);
+}
+__device__ inline void await_turn(const Chain& chain, std::int32_t item, int link, std::uint64_t parts) {
+  while (!is_turn(chain, item, link, parts)) pause();
+}
+// By all lanes of a warp. Where one alone waits for its warp, ptxas takes all code that may run behind the wait for a warp that
+// has parted, and has no uniform registers there: Hopper's loops took 8 to 27 % more instructions, and too many registers.
+__device__ inline void await_turn_together(const Chain& chain, std::int32_t item, int link, std::uint64_t parts) {
+  while (__any_sync(0xffffffffu, !is_turn(chain, item, link, parts)) != 0) pause();
 }
 // By one thread, when all that `parts` of them write is written: a barrier or a converged warp is between.
 __device__ inline void end_turn(const Chain& chain, std::int32_t item, int link, std::uint64_t parts) {

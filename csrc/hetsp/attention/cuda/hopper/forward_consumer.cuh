@@ -232,8 +232,7 @@ class ForwardConsumer {
   // A warp's rows of a tile are its own in every link: it joins what the links before have left.
   template <class Told>
   HETSP_INLINE void settle_link(const Told& item, const float (&top)[2], const float (&sum)[2]) {
-    if (lane_index() == 0) await_turn(in_.chain, item.number, item.link, consumer_warps);
-    __syncwarp();
+    await_turn_together(in_.chain, item.number, item.link, consumer_warps);
     const QueryItem& rows = item;
     finish_rows<Element, dim_v, true>(in_.params, rows, warp_row(), top, sum, o_, s_,
                                       [&]() -> const ForwardParams& { return in_.chain.link[item.link]; });
