@@ -63,9 +63,13 @@ TEST(every_piece_of_the_keys_has_to_suit) {
                chosen(params, kHopper, {Family::hopper, true}));
   pieces[2].rows = 0;  // nobody reads it
   CHECK(chosen(params) == Family::hopper);
-  params.call.shape.head_dim = 72;
-  CHECK(refused_by(Family::hopper, "q", "beyond 64", -1) && chosen(params) == Family::mma);
-  params.call.shape.head_dim = 64;
+  for (const std::int64_t dim : {72, 128, 192, 256}) {
+    params.call.shape.head_dim = dim, params.call.shape.head_dim_v = dim == 192 ? 128 : dim;
+    CHECK(chosen(params) == Family::hopper);
+  }
+  params.call.shape.head_dim = 68;
+  CHECK(refused_by(Family::hopper, "q", "no multiple of 8", -1) && chosen(params) == Family::mma);
+  params.call.shape.head_dim = params.call.shape.head_dim_v = 64;
   params.call.score.softcap = 2;
   CHECK(refused_by(Family::hopper, "softcap", "plain scores", -1) && chosen(params) == Family::mma);
   params.call.score = {-0.1, 0};

@@ -49,8 +49,6 @@ Refusal operand_refusal(const Params& params) {
 Refusal hopper_chain_refusal(const PiecesParams& params, int capability) {
   const Shape& s = params.call.shape;
   if (const Refusal no = hopper_refusal(s, capability)) return no;
-  if (s.head_dim > hopper_chain_head_dim) return {"q", "its head_dim is beyond 64, and its keys are in pieces"};
-  if (s.head_dim_v > hopper_chain_head_dim) return {"v", "its head_dim is beyond 64, and it is in pieces"};
   if (params.call.score.softcap > 0) return {"softcap", "pieces of keys have kernels for plain scores alone"};
   if (!(params.call.score.softmax_scale > 0)) return {"softmax_scale", "it is not positive"};
   if (const Refusal no = box_refusal_of("q", params.call.q, s.dtype, s.total_q, s.heads, s.head_dim)) return no;

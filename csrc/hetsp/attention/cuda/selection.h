@@ -40,8 +40,6 @@ struct Refusal {
 constexpr std::int64_t max_head_dim = 256;              // of any kernel
 constexpr std::int64_t hopper_backward_head_dim = 128;  // the most that one kernel of hopper/ takes backward
 
-constexpr std::int64_t hopper_chain_head_dim = 64;  // the most that it takes of keys in pieces: beyond, registers are spilled
-
 // Whether hopper/ takes two kernels for a backward: for wide heads, and for sums of dq in a fixed order.
 constexpr bool hopper_backward_is_split(const BackwardParams& params) {
   return params.deterministic || params.shape.head_dim > hopper_backward_head_dim ||

@@ -29,6 +29,20 @@ void launch_chain(const ChainArguments& arguments, void* stream) {
                    sizeof(ForwardShared<Config>), stream, arguments);
 }
 
+template <class Element>
+void launch_bucket(const ChainArguments& arguments, void* stream) {
+  switch (forward_tile(arguments.params.shape).dim) {
+    case 64:
+      return launch_chain<ChainConfig<Element, 64>>(arguments, stream);
+    case 128:
+      return launch_chain<ChainConfig<Element, 128>>(arguments, stream);
+    case 192:
+      return launch_chain<ChainConfig<Element, 192>>(arguments, stream);
+    default:
+      return launch_chain<ChainConfig<Element, 256>>(arguments, stream);
+  }
+}
+
 }  // namespace
 
 void forward_chain(const ForwardParams& params, const Chain& chain, const TileList& queries, std::int32_t* next_item,
@@ -46,8 +60,8 @@ void forward_chain(const ForwardParams& params, const Chain& chain, const TileLi
   arguments.queries = queries, arguments.next_item = next_item;
   arguments.together = heads_together(bytes, shape.heads, shape.heads_kv);
   arguments.chain = chain;
-  if (shape.dtype == DType::bfloat16) return launch_chain<ChainConfig<BFloat16, 64>>(arguments, stream);
-  launch_chain<ChainConfig<Float16, 64>>(arguments, stream);
+  if (shape.dtype == DType::bfloat16) return launch_bucket<BFloat16>(arguments, stream);
+  launch_bucket<Float16>(arguments, stream);
 }
 
 }  // namespace hetsp::attention::cuda::hopper

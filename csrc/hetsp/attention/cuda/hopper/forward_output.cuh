@@ -323,6 +323,7 @@ HETSP_INLINE void finish_rows(const ForwardParams& params, QueryItem item, int f
   }
   if (seeded) {
     join_seed<DimV, 0>(params, item, row0, rows, keys, weight, o, spare);
+    if constexpr (InPlace) __syncwarp();  // lanes of rows that do not exist read another's: not while it is written
     keys[0] = keys[1] = 1.0f;
   }
   const bool written[2] = {inside[0] && mend[0] == 0, inside[1] && mend[1] == 0};
