@@ -293,7 +293,7 @@ void register_plan(nb::module_& m) {
                           "Ranks without sequences in a micro-batch that they take part in, as sharded parameters ask.")
       .def_prop_ro("ranks", [](const Placeholder& p) { return values(p.ranks); })
       .def_ro("seconds", &Placeholder::seconds, "predicted, on each of them, micro_batch_seconds not included");
-  nb::class_<MicroBatch>(m, "MicroBatch")
+  nb::class_<MicroBatch>(m, "MicroBatch", "Groups of a plan whose tokens a rank holds together.")
       .def_ro("placeholder", &MicroBatch::placeholder, "without ranks where none is idle, or parameters are replicated")
       .def_ro("groups", &MicroBatch::groups)
       .def_ro("makespan", &MicroBatch::makespan, "seconds of its slowest rank, micro_batch_seconds included")

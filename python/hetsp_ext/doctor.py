@@ -118,7 +118,11 @@ def cuda() -> list[Finding]:
 
 def cuda_kernels(compiled: bool) -> Finding:
     if not compiled:
-        return Finding("CUDA kernels", False, "hetsp_ext was built where no nvcc was found; install CUDA and build again")
+        return Finding(
+            "CUDA kernels",
+            False,
+            "hetsp_ext was built where no nvcc was found, or with HETSP_CUDA=OFF; install CUDA and build again",
+        )
     if families.cuda_kernels() != families.BEST:
         bound = f"no better than {families.cuda_kernels()}, by {families.VARIABLE} or set_cuda_kernels()"
         return Finding("CUDA kernels", False, bound)

@@ -197,6 +197,7 @@ class FolderSource:
         return self._batches[step - self._first_step]
 
     def lengths(self, step: int) -> list[int]:
+        """Tokens of each document of a step (counted from 0)."""
         return [self._document(document)[2] for document in self._batch(step)]
 
     def read(

@@ -1,6 +1,7 @@
 """Who may import whom inside hetsp_ext, and that every public name explains itself."""
 
 import ast
+import re
 from pathlib import PurePosixPath
 
 import pytest
@@ -93,6 +94,14 @@ def test_every_public_name_of_the_package_exists_and_explains_itself():
     for name in hetsp_ext.__all__:
         value = getattr(hetsp_ext, name)
         assert isinstance(value, str) or (getattr(value, "__doc__", None) or "").strip(), f"hetsp_ext.{name} has no docstring"
+
+
+def test_every_public_name_of_the_package_is_on_a_page():
+    import hetsp_ext
+
+    pages = "\n".join(map(read, ["README.md", *files("docs/", ".md")]))
+    names = [name for name in hetsp_ext.__all__ if name != "__version__"]
+    assert [name for name in names if not re.search(rf"(hetsp\.|hetsp_ext\.|`){name}\b", pages)] == []
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ class Point:
     whole: float | None = None
 
     def predicted(self, coefficients: Mapping[str, float]) -> float:
+        """Seconds, by the seconds of each count; a count without them costs nothing."""
         return sum(count * coefficients.get(name, 0.0) for name, count in self.counts.items())
 
 
