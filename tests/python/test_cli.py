@@ -1,6 +1,7 @@
 """The command line: one line for a wrong request, exit status 2, never a traceback."""
 
 import os
+import socket
 import subprocess
 import sys
 import types
@@ -97,6 +98,36 @@ def test_output_that_cannot_be_written_is_no_traceback(command: list[str], outpu
     assert run.returncode == status, run.stderr
     assert run.stderr.startswith(line)
     assert run.stderr.count("\n") == bool(line)
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({"RANK": "x"}, "the environment's RANK is 'x'; with RANK and WORLD_SIZE set, a whole number is needed"),
+        ({"WORLD_SIZE": "-1"}, "the environment's WORLD_SIZE is '-1'; "),
+        ({"MASTER_PORT": ""}, "the environment's MASTER_PORT is ''; "),
+        ({"MASTER_ADDR": ""}, "the environment's MASTER_ADDR is not set; "),
+    ],
+)
+def test_half_of_what_torchrun_sets_is_named(
+    changed: dict[str, str], line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for name, value in (whole | changed).items():
+        monkeypatch.setenv(name, value)
+    assert cli.main(["comm", "topology"]) == 2
+    assert line in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        whole = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        command = [sys.executable, "-m", "hetsp_ext", "comm", "topology", "--timeout", "5"]
+        run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **whole})
+    assert run.returncode == 1
+    assert "Traceback" not in run.stderr
+    assert "hetsp comm: error: the ranks do not meet: The server socket has failed to listen" in run.stderr
 
 
 def test_the_module_runs_as_the_command() -> None:

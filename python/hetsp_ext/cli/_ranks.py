@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 
-from ..errors import HetspError, PeerLost
+from ..errors import HetspError, InvalidArgument, PeerLost
 
 __all__ = ["run_on_ranks"]
 
@@ -33,7 +33,7 @@ def run_one(job: Callable[[int], None]) -> int:
     from ..train.launcher import end_with_launcher, is_launched
 
     end_with_launcher()
-    rank = int(os.environ["RANK"])
+    rank = rank_of_environment()
     logging.basicConfig(format=f"rank {rank}: %(message)s", level=logging.WARNING)
     logging.getLogger("hetsp").setLevel(logging.INFO if rank == 0 else logging.WARNING)
     try:
@@ -47,3 +47,16 @@ def run_one(job: Callable[[int], None]) -> int:
             return 130  # the launcher says it, once for all of its ranks
         raise
     return 0
+
+
+def rank_of_environment() -> int:
+    """RANK, once all is there that torchrun sets. Raises InvalidArgument naming what is not."""
+    for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"):
+        if not os.environ.get(name, "").isdecimal():
+            given = repr(os.environ[name]) if name in os.environ else "not set"
+            raise InvalidArgument(
+                f"the environment's {name} is {given}; with RANK and WORLD_SIZE set, a whole number is needed"
+            )
+    if not os.environ.get("MASTER_ADDR"):
+        raise InvalidArgument("the environment's MASTER_ADDR is not set; with RANK and WORLD_SIZE set, a host is needed")
+    return int(os.environ["RANK"])

@@ -114,7 +114,10 @@ def show_topology(args: argparse.Namespace, options: dict[str, Any]) -> None:
     from ..distributed.look import look, topology_text
 
     timeout = timedelta(seconds=args.timeout)
-    store, rank, size = next(rendezvous("env://", timeout=timeout))
+    try:
+        store, rank, size = next(rendezvous("env://", timeout=timeout))
+    except RuntimeError as error:  # of torch: the address is taken, or nobody is there
+        raise HetspError(f"the ranks do not meet: {str(error).splitlines()[0]}") from error
     record = look(store, rank, size, timeout, options)
     if rank == 0:
         print(json.dumps(record) if args.json else topology_text(record), flush=True)
