@@ -70,11 +70,10 @@ TEST(every_piece_of_the_keys_has_to_suit) {
   params.call.shape.head_dim = 68;
   CHECK(refused_by(Family::hopper, "q", "no multiple of 8", -1) && chosen(params) == Family::mma);
   params.call.shape.head_dim = params.call.shape.head_dim_v = 64;
-  params.call.score.softcap = 2;
-  CHECK(refused_by(Family::hopper, "softcap", "plain scores", -1) && chosen(params) == Family::mma);
-  params.call.score = {-0.1, 0};
-  CHECK(refused_by(Family::hopper, "softmax_scale", "not positive", -1));
-  params.call.score = {0.1, 0};
+  for (const Score score : {Score{0.1, 2}, {-0.1, 0}, {0.1, 0}}) {
+    params.call.score = score;
+    CHECK(chosen(params) == Family::hopper);
+  }
   params.call.segment_count = std::int64_t{1} << 30;
   params.call.shape.total_q = std::int64_t{1} << 29;
   for (const Family family : {Family::hopper, Family::mma}) CHECK(refused_by(family, "segments", "2^31 items", -1));

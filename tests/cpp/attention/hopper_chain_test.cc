@@ -7,6 +7,7 @@
 #include <atomic>
 #include <chrono>
 #include <thread>
+#include <type_traits>
 
 #include "attention/attention_call.h"
 #include "attention/attention_case.h"
@@ -33,23 +34,31 @@ struct How {
   cuda_on_cpu::Options options{};
 };
 
-template <class Element, class Call>
+template <class Element, bool Squashed, class Call>
 void with_config(const Shape& shape, const Call& call) {
+  const auto with_dim = [&](auto dim) {
+    return call(hopper::ChainConfig<Element, dim(), Squashed>(), hopper::ForwardConfig<Element, dim(), Squashed>());
+  };
   switch (hopper::forward_tile(shape).dim) {
     case 64:
-      return call(hopper::ChainConfig<Element, 64>(), hopper::ForwardConfig<Element, 64, false>());
+      return with_dim(std::integral_constant<int, 64>());
     case 128:
-      return call(hopper::ChainConfig<Element, 128>(), hopper::ForwardConfig<Element, 128, false>());
+      return with_dim(std::integral_constant<int, 128>());
     case 192:
-      return call(hopper::ChainConfig<Element, 192>(), hopper::ForwardConfig<Element, 192, false>());
+      return with_dim(std::integral_constant<int, 192>());
     default:
-      return call(hopper::ChainConfig<Element, 256>(), hopper::ForwardConfig<Element, 256, false>());
+      return with_dim(std::integral_constant<int, 256>());
   }
+}
+template <class Element, class Call>
+void with_config(const Case& c, const Call& call) {
+  if (hopper::score_factors(c.score).squashed) return with_config<Element, true>(c.shape, call);
+  with_config<Element, false>(c.shape, call);
 }
 template <class Call>
 void with_config(const Case& c, const Call& call) {
-  if (c.shape.dtype == DType::bfloat16) return with_config<BFloat16>(c.shape, call);
-  with_config<Float16>(c.shape, call);
+  if (c.shape.dtype == DType::bfloat16) return with_config<BFloat16>(c, call);
+  with_config<Float16>(c, call);
 }
 
 Output output_of(const Case& c) {
@@ -174,7 +183,6 @@ void check_random(DType dtype, const std::vector<Dims>& all_dims, std::int64_t m
   for (const Dims& dims : all_dims)
     for (unsigned i = 0; i < kSeeds; ++i, ++seed) {
       Case c = random_case(seed, dtype, dims, most_tokens);
-      c.score.softcap = 0;
       if (c.shape.total_q == 0) continue;
       Random random(seed);
       make_boxable(random, c);
@@ -203,6 +211,8 @@ TEST(a_chain_has_the_bits_of_a_loop_of_seeded_calls) {
                         {{0, rows, 0, 400, 400 - rows, 0, -1, seed < 2 ? -1 : 0}}, seed);
     if (seed >= 2) c.segments[0].q_pos0 = 300;
     c.out_is_acc = seed % 2 == 1;
+    if (seed == 1) c.score.softcap = 3;
+    if (seed == 2) c.score.softmax_scale = -c.score.softmax_scale;
     Random random(seed);
     const Cut pieces = boxed(c, random, {100, 128, 40, 132});
     const Run chained = run_chain(c, pieces, {1 + seed, 2, {1 + seed, seed}});

@@ -45,12 +45,10 @@ Refusal operand_refusal(const Params& params) {
   return box_refusal_of("v", params.v, s.dtype, s.total_k, s.heads_kv, s.head_dim_v);
 }
 
-// Its chain is compiled for plain scores alone. Every piece is read by the copy engine.
+// Every piece is read by the copy engine.
 Refusal hopper_chain_refusal(const PiecesParams& params, int capability) {
   const Shape& s = params.call.shape;
   if (const Refusal no = hopper_refusal(s, capability)) return no;
-  if (params.call.score.softcap > 0) return {"softcap", "pieces of keys have kernels for plain scores alone"};
-  if (!(params.call.score.softmax_scale > 0)) return {"softmax_scale", "it is not positive"};
   if (const Refusal no = box_refusal_of("q", params.call.q, s.dtype, s.total_q, s.heads, s.head_dim)) return no;
   for (int i = 0; i < params.count; ++i) {
     const KeyPiece& piece = params.pieces[i];

@@ -29,18 +29,24 @@ void launch_chain(const ChainArguments& arguments, void* stream) {
                    sizeof(ForwardShared<Config>), stream, arguments);
 }
 
-template <class Element>
+template <class Element, bool Squashed>
 void launch_bucket(const ChainArguments& arguments, void* stream) {
   switch (forward_tile(arguments.params.shape).dim) {
     case 64:
-      return launch_chain<ChainConfig<Element, 64>>(arguments, stream);
+      return launch_chain<ChainConfig<Element, 64, Squashed>>(arguments, stream);
     case 128:
-      return launch_chain<ChainConfig<Element, 128>>(arguments, stream);
+      return launch_chain<ChainConfig<Element, 128, Squashed>>(arguments, stream);
     case 192:
-      return launch_chain<ChainConfig<Element, 192>>(arguments, stream);
+      return launch_chain<ChainConfig<Element, 192, Squashed>>(arguments, stream);
     default:
-      return launch_chain<ChainConfig<Element, 256>>(arguments, stream);
+      return launch_chain<ChainConfig<Element, 256, Squashed>>(arguments, stream);
   }
+}
+
+template <class Element>
+void launch_element(const ChainArguments& arguments, void* stream) {
+  if (arguments.factors.squashed) return launch_bucket<Element, true>(arguments, stream);
+  launch_bucket<Element, false>(arguments, stream);
 }
 
 }  // namespace
@@ -60,8 +66,8 @@ void forward_chain(const ForwardParams& params, const Chain& chain, const TileLi
   arguments.queries = queries, arguments.next_item = next_item;
   arguments.together = heads_together(bytes, shape.heads, shape.heads_kv);
   arguments.chain = chain;
-  if (shape.dtype == DType::bfloat16) return launch_bucket<BFloat16>(arguments, stream);
-  launch_bucket<Float16>(arguments, stream);
+  if (shape.dtype == DType::bfloat16) return launch_element<BFloat16>(arguments, stream);
+  launch_element<Float16>(arguments, stream);
 }
 
 }  // namespace hetsp::attention::cuda::hopper

@@ -19,8 +19,8 @@ struct ChainArguments : ForwardArguments {
   TensorMap k[most_pieces], v[most_pieces];
 };
 
-template <class Element, int Dim>
-struct ChainConfig : ForwardConfig<Element, Dim, false> {
+template <class Element, int Dim, bool Squashed>
+struct ChainConfig : ForwardConfig<Element, Dim, Squashed> {
   static constexpr bool chained = true;
   using Arguments = ChainArguments;
   using Item = ChainItem;

@@ -16,8 +16,7 @@ struct ChainMaps {
   TensorMap q, k[most_pieces], v[most_pieces];
 };
 
-// As forward(), but for softcap and scales that are not positive.
-// `params`: the call's. `chain`: an even one.
+// As forward(). `params`: the call's. `chain`: an even one.
 void forward_chain(const ForwardParams& params, const Chain& chain, const TileList& queries, std::int32_t* next_item,
                    const ChainMaps& maps, void* stream);
 
