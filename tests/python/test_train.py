@@ -81,6 +81,7 @@ def test_an_empty_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
         ({"attention_dropout": 0.1}, "attention_dropout 0.1"),
         ({"hidden_size": 10, "num_attention_heads": 3}, "no valid Llama config"),
         ([1], "describes 'list'"),
+        ({"a": 1}, "has no hidden_size; it needs hidden_size, intermediate_size"),
     ],
 )
 def test_a_model_file_is_checked(values: object, message: str, tmp_path: Path) -> None:

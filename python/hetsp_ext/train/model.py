@@ -14,6 +14,7 @@ from ..integrations import transformers as integration
 __all__ = ["BYTES", "build_model", "model_config"]
 
 BYTES = 256
+SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 # Ids after the bytes, for whoever goes on with the saved model; the documents of the main job do not use them.
 SPECIALS = {"bos_token_id": 256, "eos_token_id": 257, "pad_token_id": 258}
 BUILT_IN: dict[str, dict[str, int]] = {
@@ -38,7 +39,8 @@ def model_config(name: str, max_length: int) -> LlamaConfig:
     """The config of a built-in size, or of a file as transformers writes it (config.json).
 
     Raises:
-        InvalidArgument: an unknown name, a file that is no Llama config, or a vocabulary that does not hold the bytes.
+        InvalidArgument: an unknown name, a file that is no Llama config or leaves its sizes open, or a vocabulary that does not
+            hold the bytes.
     """
     if name in BUILT_IN:
         # max_position_embeddings is a note to users of the model; the rotary embedding allocates nothing for it.
@@ -63,6 +65,9 @@ def model_config(name: str, max_length: int) -> LlamaConfig:
         )
     if config.attention_dropout:
         raise InvalidArgument(f"--model file {name!r} has attention_dropout {config.attention_dropout}; it must be 0")
+    for size in SIZES:
+        if size not in values:  # transformers would take that of a model with 7 billion parameters
+            raise InvalidArgument(f"--model file {name!r} has no {size}; it needs {', '.join(SIZES)}")
     return config
 
 
