@@ -3,8 +3,7 @@
     add_parser(subparsers)   declares its options
     run(args) -> int         does the work and returns the exit status
 
-Exit status: 0 done, 1 the work failed, 2 the request was wrong (argparse uses the same), 130 interrupted, 141 nobody reads the
-output any more (as of a program that SIGPIPE ends).
+The exit statuses are those of EXIT_STATUS: argparse uses 2 as well, and 141 is that of a program that SIGPIPE ends.
 """
 
 import argparse
@@ -20,12 +19,18 @@ from ..errors import HetspError, InvalidArgument, PlanInfeasible
 __all__ = ["OUTPUT_CLOSED", "main"]
 
 OUTPUT_CLOSED = 141  # 128 + SIGPIPE
+EXIT_STATUS = (
+    "exit status: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted, "
+    f"{OUTPUT_CLOSED} nobody reads the output any more"
+)
 EXTRA = ("transformers", "safetensors", "tqdm", "matplotlib")  # packages of the extra `train`
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="hetsp", description="Plan, shard and run training steps over sequences of wildly different lengths."
+        prog="hetsp",
+        description="Plan, shard and run training steps over sequences of wildly different lengths.",
+        epilog=EXIT_STATUS,
     )
     parser.add_argument("--version", action="version", version=f"hetsp_ext {__version__}")
     subparsers = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
