@@ -1,6 +1,7 @@
 """`hetsp comm` with ranks of its own; nodes are addresses of loopback."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,23 @@ def test_topology_of_a_file_is_that_of_its_ranks(file: Path) -> None:
         {"nodes": [0, 1], "rail": 0, "ranks": [0, 1], "up": True},
         {"nodes": [0, 1], "rail": 1, "ranks": [2, 1], "up": True},
     ]
+
+
+def test_an_interrupt_in_the_midst_of_a_measurement_is_one_line() -> None:
+    command = [sys.executable, "-m", "hetsp_ext", "comm", "bench", "--repeat", "1000", "--sizes", "64M"]
+    run = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
+    assert run.stderr is not None
+    first = run.stderr.readline()
+    run.send_signal(signal.SIGINT)
+    _, rest = run.communicate(timeout=100)
+    assert run.returncode == 130, first + rest
+    assert rest == "hetsp comm: stopped by SIGINT, and all ranks with it\n", first + rest
 
 
 def test_topology_without_a_word_is_this_machine() -> None:

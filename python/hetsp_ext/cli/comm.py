@@ -131,8 +131,8 @@ def run_bench(args: argparse.Namespace, request: "Request", options: dict[str, A
 
     timeout = timedelta(seconds=args.timeout)
     dist.init_process_group("hetsp", timeout=timeout, pg_options=options)
+    groups: dict[str, Any] = {}
     try:
-        groups = {}
         for route in request.routes:
             backend, more = ROUTES[route]
             own = options | more if backend == "hetsp" else None
@@ -150,6 +150,10 @@ def run_bench(args: argparse.Namespace, request: "Request", options: dict[str, A
         if isinstance(error, HetspError):
             raise
         raise HetspError(f"a measurement failed: {str(error).splitlines()[0]}") from error
+    except KeyboardInterrupt:
+        for group in (*groups.values(), dist.group.WORLD):
+            group.abort()  # each would wait for the others to leave it as well, which may be waiting for this rank
+        raise
     finally:
         dist.destroy_process_group()
 
