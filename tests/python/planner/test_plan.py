@@ -250,7 +250,9 @@ def test_default_cost_model_is_a_model_of_eight_billion_parameters() -> None:
 
 def test_an_interrupt_ends_a_long_search() -> None:
     script = (
+        "import signal\n"
         "import hetsp_ext as hetsp\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it, and so would we
         "print('ready', flush=True)\n"
         "setting = hetsp.preset('llama-7b')\n"
         "lengths = setting.sequences(list(range(100, 3000)))\n"
