@@ -102,6 +102,13 @@ racecheck_hopper() {
 small_set() { python3 -m tests.python.attention.small_set --device "$device"; }
 # Two ranks on this one GPU; which of the ways to have them work is what it finds out.
 gpu_lanes() { python3 -m bench.comm.gpu_lanes_bench --device "$device" --limit 18 --out "$out/gpu_lanes.json"; }
+# A model's steps with the fused ops and the loss, its first one computed again with torch's sdpa.
+train() {
+  local model=(--model small --dtype bfloat16)
+  [ "$device" = cuda ] || model=()
+  python3 -m hetsp_ext train --device "$device" --ranks 1 --steps 2 --verify --data docs --max-length 4096 --batch-tokens 8192 \
+    --out "$out/train" "${model[@]}"
+}
 table() {
   local seconds=$(($(left) - 6)) quick=""
   [ "$device" = cuda ] || quick="--divide 512 --rounds 3 --row-seconds 1"
@@ -139,13 +146,14 @@ chosen="cuda"
 [ "$budget" -ge 400 ] || chosen="cuda and not cuda_mma and not cuda_scalar"
 [ "$device" = cuda ] || chosen="test_cuda or test_levels"
 export chosen
-export -f contract sanitized memcheck racecheck racecheck_hopper small_set gpu_lanes table left
+export -f contract sanitized memcheck racecheck racecheck_hopper small_set gpu_lanes train table left
 
 # Correctness measures nothing, so its stages share the time. Each writes its record as it ends; a lock keeps them apart.
 part=$((budget / 3))
 stage small_set $((part < 60 ? part : 60)) small_set &
 stage contract $((part < 120 ? part : 120)) contract &
 stage gpu_lanes $((part < 120 ? part : 120)) gpu_lanes &
+stage train $((part < 90 ? part : 90)) train &
 if [ "$device" = cpu ]; then
   note memcheck --left-out "no GPU to watch"; note racecheck --left-out "no GPU to watch"
 elif command -v compute-sanitizer >/dev/null; then

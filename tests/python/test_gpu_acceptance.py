@@ -73,7 +73,9 @@ def test_a_stage_that_fails_does_not_hide_the_next(tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=200, env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"},
     )  # fmt: skip
     found = {each["stage"]: each for each in json.loads((tmp_path / "out/acceptance.json").read_text())["stages"]}
-    assert set(found) == {"machine", "doctor", "crash", "small_set", "contract", "gpu_lanes", "memcheck", "racecheck", "table"}
+    assert set(found) == {
+        "machine", "doctor", "crash", "small_set", "contract", "gpu_lanes", "train", "memcheck", "racecheck", "table",
+    }  # fmt: skip
     assert {name for name, each in found.items() if each["verdict"] == "failed"} >= {"doctor", "small_set", "contract", "table"}
     assert any("a broken package" in line for line in found["small_set"]["said"])
     assert found["memcheck"]["verdict"] == "left out: no GPU to watch"
